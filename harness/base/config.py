@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from imbcil.harness.base.errors import BadInput, did_you_mean
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
+
+from imbcil.harness.base.errors import BadInput, did_you_mean
 
 
 class Frozen(BaseModel):

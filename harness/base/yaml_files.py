@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from imbcil.harness.base.errors import BadInput
 
 LARGEST_CONFIG = 1 << 20  # bytes; a config beyond this is a mistake or an attack

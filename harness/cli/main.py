@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+
 from imbcil.harness.base.errors import ImbcilError
 
 PROGRAM = "imbcil-bench"

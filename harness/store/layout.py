@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from filelock import Timeout
+
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.store.run_folder import RunFolder, read_json

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
+
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.base.files import atomic_write, sync_folder
 from imbcil.harness.store.run_info import RunInfo
-from numpy.typing import NDArray
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from imbcil.harness.base.descriptions import describe
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.registry import (
