@@ -18,7 +18,7 @@ GROUPS = ("many", "medium", "few")
 MANY_ABOVE, FEW_BELOW = 100, 20  # Liu et al. 2019 (OLTR), the long-tail field's convention
 
 # What a run's summary keeps of a phase; learners' own diagnostics stay per phase.
-SUMMARISED = ("acc_", "forgetting", "map", "cf1", "of1", "cp", "cr", "op", "or")
+SUMMARISED = ("acc_", "forgetting", "map", "cf1_", "of1_")
 
 
 def phase_metrics(
@@ -126,14 +126,16 @@ def _forgetting(now: Floats, history: Floats, phase_of_class: Ints, counts: Ints
 
 
 def _hits(scores: NDArray[np.float32], labels: Ints) -> Floats:
-    return (predictions(scores) == labels).astype(np.float64)
+    hits: Floats = (predictions(scores) == labels).astype(np.float64)
+    return hits
 
 
 def _class_means(hits: Floats, labels: Ints, n_classes: int) -> Floats:
     images = np.bincount(labels, minlength=n_classes)
     right = np.bincount(labels, weights=hits, minlength=n_classes)
     with np.errstate(invalid="ignore"):
-        return 100 * right / images
+        means: Floats = 100 * right / images
+    return means
 
 
 def _by_phase(hits: Floats, labels: Ints, phase_of_class: Ints) -> Floats:
