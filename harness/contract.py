@@ -1,0 +1,215 @@
+"""The learner contract: stages plus named loss terms. The harness owns everything else.
+
+A learner's file defines one `Learner` whose name is the file's; a plug-in's file one `Plugin`. The order of
+events is in `harness/runner.py`, composition in `harness/composition.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from imbcil.harness.base.config import Frozen
+from imbcil.harness.base.errors import ContractViolation
+from imbcil.harness.batch import Batch, Outputs, Phase, Sweep
+from imbcil.harness.memory import Memory
+from imbcil.harness.network.network import Network, NetSpec, freeze
+from imbcil.harness.pools import Pool
+from imbcil.harness.settings import Optimisation
+from imbcil.harness.stages import Group, Stage
+from imbcil.harness.state import State
+from imbcil.harness.tools import Criterion, Tools
+
+__all__ = [
+    "Batch", "Criterion", "Group", "Learner", "Memory", "Needs", "NetSpec", "Network", "Optimisation", "Outputs",
+    "Phase", "Plugin", "Pool", "Stage", "State", "Sweep", "Tools",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a learner asks of its surroundings; conflicts with a plug-in are refused before data is opened.
+
+    `criterion` is "ce" when every classification term of the main stages goes through `classify`, else a phrase
+    that names the learner's own. `sampler` "own": some stage brings its own. `memory` "required" refuses 0;
+    "none" keeps no exemplars. `teacher`: the default `end_phase` freezes one into `state["old"]`.
+    `privileged`: may see past data (upper bounds).
+    """
+
+    labels: frozenset[str] = frozenset({"single"})
+    head: frozenset[str] = frozenset({"linear", "cosine"})
+    criterion: str = "ce"
+    sampler: str = "any"
+    memory: str = "optional"
+    teacher: bool = False
+    privileged: bool = False
+
+
+class _Keeper:
+    """Shared by learners and plug-ins: settings, state, and no other attribute that could be forgotten."""
+
+    Config: ClassVar[type[Frozen]] = Frozen
+    version: ClassVar[int] = 1  # raise by hand when results change
+    reconstruction: ClassVar[bool] = False  # the paper left it open; tables mark the row
+    _given: ClassVar[frozenset[str]] = frozenset({"cfg", "state", "tools", "memory", "name"})
+
+    cfg: Any
+    state: State
+    tools: Tools
+    name: str
+
+    def __init__(self, cfg: Frozen, name: str) -> None:
+        self.cfg = cfg
+        self.name = name
+        self.state = {}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self._given:
+            raise ContractViolation(
+                f"{type(self).__name__} sets self.{name}, which a restart would lose; keep it in self.state[{name!r}]."
+            )
+        object.__setattr__(self, name, value)
+
+
+class LearnerConfig(Frozen):
+    """Settings of a learner; `train` comes from the recipe unless overridden for this learner."""
+
+    train: Optimisation = Optimisation()
+
+
+class Learner(_Keeper):
+    """Base of all learners; as it stands it is experience replay."""
+
+    contract: ClassVar[str] = "learner"
+    Config: ClassVar[type[Frozen]] = LearnerConfig
+    title: ClassVar[str] = ""  # how tables name the row; the file's name if empty
+    needs: ClassVar[Needs] = Needs()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "released", "sound": settings that differ
+    upper_bound: ClassVar[bool] = False
+    unranked: ClassVar[tuple[str, ...]] = ()  # predictors that tables never mark as best
+    memory: Memory
+
+    @property
+    def net(self) -> Network:
+        """The network that is trained and evaluated: `state["net"]`."""
+        net: Network = self.state["net"]
+        return net
+
+    def design(self, spec: NetSpec) -> NetSpec:
+        """Change the network before it exists: backbone options, head kind, calibrators."""
+        return spec
+
+    def begin_phase(self, phase: Phase) -> None:
+        """Once per phase; by default the head grows by the phase's classes."""
+        self.net.grow(phase.hi - phase.lo)
+
+    def stages(self, phase: Phase) -> Sequence[Stage]:
+        """What is trained. Pure: the same answer when asked again after a restart."""
+        return [Stage("train", phase.memory + phase.new, self.cfg.train)]
+
+    def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        """Named scalar terms; their sum is minimised. The loop ran the network already."""
+        return {"ce": self.classify(batch, out.logits).mean()}
+
+    def adjust_gradients(self, batch: Batch, out: Outputs) -> None:
+        """After the backward pass of the learner's own stages: add corrections to `.grad`, never assign."""
+
+    def after_step(self, batch: Batch) -> None:
+        """After each optimiser step of the learner's own stages."""
+
+    def end_phase(self, phase: Phase) -> None:
+        """Once after the last stage; by default exemplars are chosen and, if needed, a teacher is frozen."""
+        self.keep_exemplars(phase)
+        self.freeze_teacher()
+
+    def embed(self, out: Outputs) -> Tensor:
+        """Features [B, D] for herding and class means."""
+        return out.features
+
+    def scores(self, images: Tensor) -> dict[str, Tensor]:
+        """Predictor name -> scores [B, K] float32; the first name is primary. Called in evaluation mode."""
+        return {"fc": self.net.calibrated(self.net(images), "test")}
+
+    def classify(
+        self, batch: Batch, logits: Tensor, targets: Tensor | None = None, classes: slice | None = None
+    ) -> Tensor:
+        """Classification loss, unreduced: [B] (one label an image) or [B, K'] (several), over `classes` of `logits`.
+
+        The place where a plug-in puts another criterion.
+        """
+        span = slice(*(classes or slice(None)).indices(logits.shape[1]))
+        return self.tools.criterion(batch, logits[:, span], batch.targets if targets is None else targets, span)
+
+    def keep_exemplars(self, phase: Phase, sweep: Sweep | None = None, **extras: Tensor) -> Sweep:
+        """Refill the memory from what it holds and the new data; one evaluation pass (or `sweep` over
+        `phase.memory + phase.new`) serves choice and statistics. Returns the sweep of the kept rows."""
+        if sweep is None:
+            keeps = self.needs.memory != "none" and not self.memory.settings.empty
+            sweep = self.tools.sweep(phase.memory + phase.new if keeps else Pool.empty())
+        generator = self.tools.gen("exemplars", phase.index)
+        chosen = self.memory.update(sweep.pool, sweep.features, phase.hi, phase.index, generator, **extras)
+        kept = sweep[chosen]
+        return Sweep(self.memory.pool(), kept.features, kept.logits, kept.targets, kept.mask)
+
+    def freeze_teacher(self) -> None:
+        """Put a frozen copy of the network into `state["old"]` if `needs.teacher`."""
+        if self.needs.teacher:
+            self.state["old"] = freeze(self.net)
+
+    def teacher_logits(self, batch: Batch) -> Tensor | None:
+        """The teacher's logits [B, K_old] with its calibrators, without gradient; None in the first phase."""
+        if "old" not in self.state:
+            return None
+        teacher: Network = self.state["old"]
+        with torch.no_grad():
+            return teacher.calibrated(teacher(batch.images), "teacher")
+
+
+class Plugin(_Keeper):
+    """Base of all plug-ins. `slots`: what it claims alone ("criterion", "sampler", "calibrator", "wrap:conv")."""
+
+    contract: ClassVar[str] = "plugin"
+    slots: ClassVar[tuple[str, ...]] = ()
+    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
+    needs_head: ClassVar[frozenset[str]] = frozenset({"linear", "cosine"})
+    source: ClassVar[str] = ""  # paper and section
+
+    def design(self, spec: NetSpec) -> NetSpec:
+        return spec
+
+    def begin_phase(self, phase: Phase, learner: Learner) -> None: ...
+
+    def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
+        """Append, replace or drop stages. Pure."""
+        return stages
+
+    def wants(self, stage: Stage) -> bool:
+        """Whether this stage is wrapped."""
+        return False
+
+    def wrap(self, net: Network, only: Sequence[str] | None = None) -> list[str]:
+        """Change the structure of modules (all that apply, or those named) and return their names."""
+        return []
+
+    def unwrap(self, net: Network) -> None:
+        """Fold the wrapped structure back into an ordinary network."""
+
+    def begin_stage(self, stage: Stage, learner: Learner) -> None: ...
+
+    def end_stage(self, stage: Stage, learner: Learner) -> None: ...
+
+    def criterion(self, inner: Criterion) -> Criterion:
+        """Decorate f(batch, logits, targets, classes) -> losses."""
+        return inner
+
+    def extra_loss(self, batch: Batch, out: Outputs, learner: Learner) -> dict[str, Tensor]:
+        """Further named scalar terms."""
+        return {}
+
+    def adjust_gradients(self, batch: Batch, out: Outputs, learner: Learner) -> None: ...
+
+    def after_step(self, batch: Batch) -> None: ...
+
+    def end_phase(self, phase: Phase, learner: Learner) -> None: ...

@@ -1,0 +1,36 @@
+"""Losses that several learners share: pure functions, each tested against a closed form."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from imbcil.harness.base.errors import ContractViolation
+
+
+def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+    """Cross-entropy of the softened student against the softened teacher, in nats, batch mean.
+
+    student, teacher: logits [B, K_old], else ContractViolation. No gradient reaches the teacher.
+    Hinton et al. 2015, sec. 2, without its factor T^2 (so the pull weakens as T grows).
+    """
+    require_same_shape(student=student, teacher=teacher)
+    target = F.softmax(teacher.detach() / temperature, dim=1)
+    return -(target * F.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()
+
+
+def sigmoid_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Binary cross-entropy of the student's sigmoids against the teacher's, summed over classes, batch mean.
+
+    student, teacher: logits [B, K_old], else ContractViolation. Rebuffi et al. 2017, alg. 3, in the form
+    that Long-Tailed-CIL runs: a sum over classes, so its weight grows with their number.
+    """
+    require_same_shape(student=student, teacher=teacher)
+    target = teacher.detach().sigmoid()
+    return F.binary_cross_entropy_with_logits(student, target, reduction="none").sum(dim=1).mean()
+
+
+def require_same_shape(**tensors: Tensor) -> None:
+    """Raise ContractViolation naming the tensors unless all have one shape."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ContractViolation(f"Shapes must agree: {listed}.")

@@ -1,0 +1,138 @@
+"""Exemplar memory: dataset indices (never pixels), in herding order per class, with extra columns if wanted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbcil.harness.base.errors import ContractViolation
+from imbcil.harness.pools import Pool
+from imbcil.harness.settings import MemorySettings
+
+Chooser = Callable[[Tensor, int, torch.Generator], Tensor]  # (features [n, D], m, generator) -> rows [<= m]
+
+
+def herding(features: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Rows whose running mean stays closest to the class mean, in order of choice [min(count, n)].
+
+    features [n, D]: they are L2-normalised, the class mean is not normalised again, and no row is taken twice.
+    Rebuffi et al. 2017, alg. 4. The first m of a longer choice are the choice of m. CPU float64.
+    """
+    normal = torch.nn.functional.normalize(features.double().cpu(), dim=1)
+    count = min(count, len(normal))
+    mean = normal.mean(dim=0) if len(normal) else normal.sum(dim=0)
+    gram_mean = normal @ mean  # closest running mean: maximise 2 f.(k mu - S) - |f|^2 over the rows left
+    squared = normal.square().sum(dim=1)
+    total = torch.zeros_like(mean)
+    taken = torch.zeros(len(normal), dtype=torch.bool)
+    chosen: list[int] = []
+    for k in range(1, count + 1):
+        gain = 2 * (k * gram_mean - normal @ total) - squared
+        gain[taken] = -torch.inf
+        best = int(gain.argmax())
+        chosen.append(best)
+        taken[best] = True
+        total += normal[best]
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+def random_choice(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` rows drawn without replacement [min(count, n)]."""
+    return torch.randperm(len(features), generator=generator)[:count]
+
+
+CHOOSERS: dict[str, Chooser] = {"herding": herding, "random": random_choice}
+
+
+class Memory:
+    """Rows kept from earlier phases. `index`, `quota` (class), `phase` [M] int64 and named extras [M, w]."""
+
+    def __init__(self, settings: MemorySettings) -> None:
+        self.settings = settings
+        self.index = torch.empty(0, dtype=torch.int64)
+        self.quota_class = torch.empty(0, dtype=torch.int64)
+        self.phase = torch.empty(0, dtype=torch.int64)
+        self.extras: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def pool(self) -> Pool:
+        """All exemplars, in stored order: by class, and within a class in order of choice."""
+        return Pool(self.index, self.quota_class, torch.arange(len(self)))
+
+    def quota(self, n_classes: int) -> int:
+        """Exemplars that each of `n_classes` may keep."""
+        total = self.settings.total
+        return total // max(n_classes, 1) if total is not None else int(self.settings.per_class or 0)
+
+    def update(
+        self, candidates: Pool, features: Tensor, n_classes: int, phase: int, generator: torch.Generator,
+        **extras: Tensor,
+    ) -> Tensor:
+        """Choose anew from `candidates` (this memory's rows and new data), features [N, D]; [M] chosen rows.
+
+        An old class keeps the first rows of its stored order (`truncate`) or is chosen from what is left of it
+        (`reselect`); a new class is chosen. A class with fewer rows than its quota keeps all of them.
+        `extras` {name: [N, w]} are stored beside; missing columns are NaN (0 for integers).
+        """
+        choose = CHOOSERS[self.settings.pick]
+        quota = self.quota(n_classes)
+        chosen = []
+        for rows in candidates.rows_by_class().values():
+            stored = rows[candidates.slot[rows] >= 0]
+            if len(stored) and self.settings.old == "truncate":
+                chosen.append(stored[:quota])
+            else:
+                chosen.append(rows[choose(features[rows], quota, generator)])
+        kept = torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
+        came = torch.full((len(candidates),), phase)
+        is_old = candidates.slot >= 0
+        came[is_old] = self.phase[candidates.slot[is_old]]
+        self._replace(candidates[kept], came[kept], {name: value[kept] for name, value in extras.items()})
+        return kept
+
+    def add(self, rows: Pool, phase: int, **extras: Tensor) -> None:
+        """Append rows whatever the quota says: for policies that manage the whole set themselves."""
+        joined = {
+            name: stack_extras(self.extras.get(name), len(self), extras.get(name), len(rows))
+            for name in self.extras.keys() | extras.keys()
+        }
+        pool = self.pool() + rows
+        self._replace(pool, torch.cat([self.phase, torch.full((len(rows),), phase)]), joined)
+
+    def keep(self, slots: Tensor) -> None:
+        """Keep only these slots, in this order."""
+        extras = {name: value[slots] for name, value in self.extras.items()}
+        self._replace(self.pool()[slots], self.phase[slots], extras)
+
+    def _replace(self, pool: Pool, phase: Tensor, extras: dict[str, Tensor]) -> None:
+        for name, value in extras.items():
+            if len(value) != len(pool):
+                raise ContractViolation(f"Extra column {name!r} has {len(value)} rows for {len(pool)} exemplars.")
+        self.index, self.quota_class, self.phase = pool.index.clone(), pool.quota.clone(), phase.clone()
+        self.extras = {name: value.detach().cpu().clone() for name, value in extras.items()}
+
+    def to_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "index": self.index, "quota": self.quota_class, "phase": self.phase, "extras": dict(self.extras)
+        }  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.index, self.quota_class, self.phase = state["index"], state["quota"], state["phase"]
+        self.extras = dict(state["extras"])
+
+
+def stack_extras(old: Tensor | None, n_old: int, new: Tensor | None, n_new: int) -> Tensor:
+    """Two sets of rows of different widths, one below the other; gaps are NaN, or 0 for integer columns."""
+    parts = [part for part in (old, new) if part is not None]
+    width = max(part.shape[1] for part in parts)
+    fill = float("nan") if parts[0].is_floating_point() else 0
+    stacked = torch.full((n_old + n_new, width), fill, dtype=parts[0].dtype)
+    if old is not None:
+        stacked[:n_old, : old.shape[1]] = old
+    if new is not None:
+        stacked[n_old:, : new.shape[1]] = new.cpu()
+    return stacked

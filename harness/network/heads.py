@@ -1,0 +1,129 @@
+"""Heads: one block of own parameters per phase, so that old rows can be frozen for good and nothing is copied
+when classes arrive."""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imbcil.harness.base.errors import UnknownName
+
+HeadClass = TypeVar("HeadClass", bound=type["Head"])
+HEADS: dict[str, type["Head"]] = {}
+
+
+def register_head(name: str) -> Callable[[HeadClass], HeadClass]:
+    """Make a head known by name, so that a checkpoint can rebuild it. A method's file may add its own."""
+
+    def add(kind: HeadClass) -> HeadClass:
+        HEADS[name] = kind
+        return kind
+
+    return add
+
+
+def build_head(kind: str, dim: int, options: dict[str, Any]) -> "Head":
+    if kind not in HEADS:
+        raise UnknownName("head", kind, sorted(HEADS))
+    return HEADS[kind](dim, **options)
+
+
+class Block(nn.Module):
+    """The rows of one phase's classes: weight [k, d] and, if wanted, bias [k]; initialised as nn.Linear."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, rows: int, dim: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, dim))
+        bound = 1 / math.sqrt(dim) if dim else 0.0
+        nn.init.uniform_(self.weight, -bound, bound)
+        self.register_parameter("bias", nn.Parameter(torch.empty(rows).uniform_(-bound, bound)) if bias else None)
+
+    def widen(self, extra: int, zero: bool) -> None:
+        """Add `extra` input columns, freshly drawn or zero; the old columns keep their values."""
+        old = self.weight.data
+        dim = old.shape[1] + extra
+        fresh = torch.zeros(old.shape[0], extra) if zero else torch.empty(old.shape[0], extra)
+        if not zero:
+            nn.init.uniform_(fresh, -1 / math.sqrt(dim), 1 / math.sqrt(dim))
+        self.weight = nn.Parameter(torch.cat([old, fresh.to(old)], dim=1))
+
+
+class Head(nn.Module):
+    """Base of all heads: blocks per phase over features [B, dim]; float32 throughout."""
+
+    rows_per_class = 1
+    use_bias = True
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.blocks = nn.ModuleList()
+        self.splits: list[int] = []
+
+    def grow(self, classes: int) -> None:
+        """Add a block for `classes` new classes; older logits do not change."""
+        block = Block(classes * self.rows_per_class, self.dim, self.use_bias)
+        self.blocks.append(block.to(self.blocks[0].weight) if len(self.blocks) else block)
+        self.splits.append(classes)
+
+    def widen(self, extra: int, zero_old: bool) -> None:
+        """Take `extra` more features; with `zero_old` the old rows start without them."""
+        for block in self.blocks:
+            block.widen(extra, zero_old)  # type: ignore[operator]
+        self.dim += extra
+
+    def slices(self) -> list[slice]:
+        """The class range of each phase."""
+        ends = torch.tensor(self.splits).cumsum(0).tolist()
+        return [slice(end - size, end) for end, size in zip(ends, self.splits, strict=True)]
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows [sum of rows, dim], in order of arrival."""
+        return torch.cat([block.weight for block in self.blocks])  # type: ignore[misc]
+
+    @property
+    def bias(self) -> Tensor | None:
+        if not self.use_bias:
+            return None
+        return torch.cat([block.bias for block in self.blocks])  # type: ignore[misc]
+
+    def row_norms(self) -> Tensor:
+        """L2 norm of each class's weights [K]; with several proxies a class, their mean norm."""
+        return self.weight.detach().norm(dim=1).reshape(-1, self.rows_per_class).mean(dim=1)
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        """{"logits": [B, K], ...}"""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward.")
+
+
+@register_head("linear")
+class LinearHead(Head):
+    """z = W h + b."""
+
+    def __init__(self, dim: int, bias: bool = True) -> None:
+        super().__init__(dim)
+        self.use_bias = bias
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        return {"logits": F.linear(features, self.weight, self.bias)}
+
+
+@register_head("cosine")
+class CosineHead(Head):
+    """z = scale * cos(h, w): one learnable scale, no bias (Hou et al. 2019, eq. 3). extras: "cos" [B, K]."""
+
+    use_bias = False
+
+    def __init__(self, dim: int, scale: float = 1.0) -> None:
+        super().__init__(dim)
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        cosines = F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+        return {"logits": self.scale * cosines, "cos": cosines}

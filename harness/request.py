@@ -1,0 +1,58 @@
+"""What a person asks for: the long flags of `imbcil-bench run` with underscores, from the line or a file."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from imbcil.harness.base.config import Frozen
+
+DEFAULT_METHODS = ("finetune", "replay", "icarl", "gradient_reweighting")
+
+
+class RunRequest(Frozen):
+    """One `run`: every method with every seed on one scenario. A stored `config.yaml` is one of these."""
+
+    protocol: str = "lfs"
+    dataset: str | None = None  # default: glyphs100-lt
+    n_tasks: int | None = Field(default=None, ge=1)
+    base: int | None = Field(default=None, ge=0)
+    step: int | None = Field(default=None, ge=1)
+    sizes: tuple[int, ...] | None = None
+    order: str | None = None
+    imbalance: Literal["exp", "step", "few-shot", "none"] | None = None
+    rho: float | None = Field(default=None, ge=1)
+    method: tuple[str, ...] = Field(default=DEFAULT_METHODS, min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    vary: Literal["model", "order", "sample", "all"] = "model"
+    memory: str | None = None  # 20/class, 2000, 0; default: the recipe's
+    recipe: str | dict[str, Any] | None = None  # a name, a YAML file, or the recipe itself
+    preset: Literal["released", "sound"] | None = None
+    set: dict[str, Any] = {}
+    precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    device: str = "auto"
+    data_root: str | None = None
+    store: str | None = None
+    tracking_uri: str | None = None
+    no_tracking: bool = False
+    checkpoint_every: float = Field(default=60.0, ge=0)  # seconds; 0 = after every step
+    force: bool = False
+
+    @field_validator("method", "seeds", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if min(seeds) < 0:
+            raise ValueError("seeds are 0 or larger")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is named twice")
+        return seeds
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return {} if value is None else value

@@ -1,0 +1,113 @@
+"""Settings that recipes, learners and the loop share: optimisation, memory, backbone."""
+
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from imbcil.harness.base.config import Frozen
+from imbcil.harness.base.errors import BadInput
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Optimisation(Frozen):
+    """How one stage is optimised. Learning rates follow from (epoch, step) alone, so they need no state;
+    `plateau` is the exception, whose state the loop owns and checkpoints."""
+
+    kind: Literal["sgd", "adam"] = "sgd"
+    epochs: Annotated[int, Field(ge=0)] = 1
+    batch: Annotated[int, Field(ge=1)] = 128
+    lr: NotNegative = 0.1
+    schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
+    milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()  # epochs
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # at a milestone or after `patience` bad epochs
+    patience: Annotated[int, Field(ge=1)] = 5  # plateau: epochs without a better validation loss
+    lr_min: NotNegative = 1e-4  # plateau: stop when the learning rate falls below
+    weight_decay: NotNegative = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    clip_norm: Positive | None = None  # total gradient norm
+    clamp: Positive | None = None  # element-wise gradient bound
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.milestones and self.schedule != "multistep":
+            raise ValueError(f"milestones need schedule: multistep, not {self.schedule}")
+        return self
+
+    def divided(self, divisor: int) -> Self:
+        """All epochs and milestones divided and rounded up: a reduced recipe of the same shape."""
+        if divisor == 1:
+            return self
+        return self.model_copy(
+            update={
+                "epochs": math.ceil(self.epochs / divisor),
+                "milestones": tuple(math.ceil(epoch / divisor) for epoch in self.milestones),
+            }
+        )
+
+    def lr_scale(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """Factor on `lr` at `step` of `steps` in `epoch` (all 0-based); 1 throughout for plateau."""
+        if self.schedule == "multistep":
+            return self.factor ** sum(epoch >= milestone for milestone in self.milestones)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
+        if self.schedule == "one_cycle":
+            return one_cycle((epoch * steps + step) / max(self.epochs * steps - 1, 1))
+        return 1.0
+
+
+def one_cycle(progress: float, warm_up: float = 0.3, start: float = 25.0, end: float = 1e4) -> float:
+    """Factor on the peak learning rate at `progress` in 0..1: cosine up from 1/start, cosine down to 1/(start end).
+
+    The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults.
+    """
+    low, lowest = 1 / start, 1 / (start * end)
+    if progress <= warm_up:
+        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * progress / warm_up))
+    down = min((progress - warm_up) / (1 - warm_up), 1.0)
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * down))
+
+
+class MemorySettings(Frozen):
+    """The exemplar memory of a run: `budget` is "20/class", a total such as "2000", or "0"."""
+
+    budget: str = "20/class"
+    old: Literal["truncate", "reselect"] = "truncate"  # truncate in stored order, or herd anew from what is left
+    pick: Literal["herding", "random"] = "herding"
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if not re.fullmatch(r"\d{1,9}(/class)?", self.budget):
+            raise ValueError("must be N/class, a total N, or 0")
+        return self
+
+    @property
+    def per_class(self) -> int | None:
+        return int(self.budget.removesuffix("/class")) if self.budget.endswith("/class") else None
+
+    @property
+    def total(self) -> int | None:
+        return None if self.budget.endswith("/class") else int(self.budget)
+
+    @property
+    def empty(self) -> bool:
+        return int(self.budget.removesuffix("/class")) == 0
+
+    def check(self, n_classes: int) -> None:
+        """Refuse a total that leaves some class without an exemplar. Raises BadInput."""
+        if self.total is not None and 0 < self.total < n_classes:
+            raise BadInput(
+                f"--memory {self.budget} is less than one exemplar for each of the {n_classes} classes; "
+                f"give at least {n_classes}, N/class, or 0."
+            )
+
+
+class BackboneSettings(Frozen):
+    """Which backbone, by exact name, and its options (`stem`, `last_relu`, ...)."""
+
+    name: str = "small"
+    options: dict[str, Any] = {}
