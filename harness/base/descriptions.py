@@ -18,7 +18,7 @@ class Description:
     name: str
     kind: Kind
     summary: str  # first line of the docstring, without a trailing full stop
-    paper: str = ""  # class literal `paper`
+    title: str = ""  # how tables name the row, where that is not the name
     labels: tuple[str, ...] = ()  # label kinds it can learn from: single, multi
     slots: tuple[str, ...] = ()  # of a plug-in: what it claims alone
     memory: str = ""  # of a learner: none, optional or required
@@ -44,12 +44,12 @@ def _description(source: Source, docstring: str, literals: dict[str, Any]) -> De
         name=source.name,
         kind=source.kind,
         summary=_first_line(docstring),
-        paper=str(literals.get("paper") or ""),
+        title=str(literals.get("title") or ""),
         labels=tuple(sorted(labels)),
         slots=tuple(literals.get("slots") or ()) if source.kind == "plugin" else (),
         memory=str(needs.get("memory") or "optional") if source.kind == "learner" else "",
-        upper_bound=bool(needs.get("privileged", False)),
-        reconstruction=bool(literals.get("reconstruction", False)),
+        upper_bound=bool(needs.get("privileged") or literals.get("upper_bound")),
+        reconstruction=bool(literals.get("reconstruction")),
         origin=source.origin,
     )
 

@@ -24,7 +24,7 @@ class Learner:
     contract = "learner"
 
 class Mine(Learner):
-    paper = "Nobody 2030"
+    title = "MINE"
     needs = dict(labels={"multi", "single"}, memory="none", privileged=True)
 '''
 
@@ -91,7 +91,7 @@ def test_a_description_reads_docstring_and_literals_without_running_the_file(tmp
     path = tmp_path / "boom.py"
     path.write_text(MINE + "\nraise SystemExit('was run')\n")
     said = describe("learner", str(path))
-    assert (said.summary, said.paper) == ("Mine: a learner of my own", "Nobody 2030")
+    assert (said.summary, said.title) == ("Mine: a learner of my own", "MINE")
     assert (said.labels, said.memory, said.upper_bound) == (("multi", "single"), "none", True)
 
 
