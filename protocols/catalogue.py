@@ -1,0 +1,105 @@
+"""What the project knows about each dataset: one YAML file each in `catalog/`. Imports no numpy, no torch."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from imbcil.harness.base.config import Frozen, validated
+from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.yaml_files import parse_yaml
+
+LONG_TAIL = "-lt"
+FALLBACK_RECIPE = "quick"
+
+
+class TailRule(Frozen):
+    """How a dataset becomes long-tailed."""
+
+    rank: Literal["label", "arrival", "shuffled-arrival"] = "label"
+    """Which class is the largest under the orders that are not `ordered`; see imbalance.class_quotas."""
+    ordered_rank: Literal["label", "arrival"] = "label"
+    ordered_as: str = "ordered"
+    """The class order behind `--order ordered` of a long tail (LT-CIL's ImageNet-Subset keeps the 1993 order)."""
+    sampling: Literal["shuffle", "first"] = "shuffle"
+
+
+class DatasetEntry(Frozen):
+    """One dataset of the catalogue, before any profile is applied."""
+
+    name: str
+    title: str
+    reader: Literal["arrays", "cifar", "glyphs", "folder", "imagenet", "food101"]
+    classes: int
+    train_per_class: int
+    test_per_class: int
+    size: int
+    """Side in pixels of what the network sees."""
+    resize: int | None = None
+    """Short side in pixels at which larger images are stored; None: `size`."""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    embedded: bool = False
+    list_path: bool = False
+    """Read as a list of files in the released code, where the hold-out has no quirk."""
+    tail: TailRule = TailRule()
+    recipes: Mapping[str, str] = {}
+    """Default recipe by `long-tail`, `balanced`, or a protocol's name, which wins."""
+    tailed_test: bool = False
+    """Whether the profile is applied to the test images too (a variant of Food101-LT)."""
+    images_of: str | None = None
+    """The catalogued dataset whose images a variant shares."""
+    torchvision: bool = False
+    """Whether `data download` can fetch it."""
+    wanted: str = ""
+    """Which file or folder is wanted when images are missing."""
+    note: str = ""
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> Mapping[str, DatasetEntry]:
+    """Every catalogued dataset by name."""
+    folder = files("imbcil.protocols.catalog")
+    texts = {
+        item.name: item.read_text(encoding="utf-8")
+        for item in folder.iterdir()
+        if item.name.endswith(".yaml")
+    }
+    entries = [validated(DatasetEntry, parse_yaml(text, name), name) for name, text in sorted(texts.items())]
+    return {entry.name: entry for entry in entries}
+
+
+def split_name(dataset: str) -> tuple[str, bool]:
+    """The dataset's own name and whether its long-tailed form is meant: `cifar100-lt` -> (`cifar100`, True)."""
+    if dataset in catalogue() or not dataset.endswith(LONG_TAIL):
+        return dataset, False
+    return dataset.removesuffix(LONG_TAIL), True
+
+
+def find_entry(dataset: str) -> DatasetEntry | None:
+    """The catalogue's entry behind NAME or NAME-lt; None for a user's own dataset."""
+    return catalogue().get(split_name(dataset)[0])
+
+
+def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
+    """The error for a dataset that is neither catalogued nor imported."""
+    base = split_name(name)[0]
+    return UnknownName("dataset", base, sorted({*catalogue(), *imported}))
+
+
+def default_recipe(dataset: str, protocol: str) -> tuple[str, str]:
+    """The recipe to use when none is named, and a sentence that says so where it is only a fallback."""
+    entry, (base, tailed) = find_entry(dataset), split_name(dataset)
+    profile = "long-tail" if tailed else "balanced"
+    recipe = None if entry is None else entry.recipes.get(protocol, entry.recipes.get(profile))
+    if recipe is not None:
+        return recipe, ""
+    return FALLBACK_RECIPE, f"{base} has no recipe of its own in the catalogue: {FALLBACK_RECIPE} is used."
+
+
+def dataset_names(data_root: Path | None = None) -> list[str]:
+    """Every dataset that `--dataset` takes without its `-lt`: catalogued ones first, then imported ones."""
+    from imbcil.protocols.places import imported_names
+
+    return [*catalogue(), *(name for name in imported_names(data_root) if name not in catalogue())]

@@ -1,0 +1,136 @@
+"""A protocol applied to one dataset and one order: the immutable sequence of phases that a run goes through."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from imbcil.harness.base.errors import BadInput
+from imbcil.protocols import identity
+from imbcil.protocols.arrange import Arrangement, DatasetLabels, ScenarioPhase, arrange
+from imbcil.protocols.cache import CachedDataset
+from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, default_recipe, split_name
+from imbcil.protocols.datasets.source import Images, Say
+from imbcil.protocols.imbalance import profile_text
+from imbcil.protocols.library import is_at_hand, missing_images, open_dataset
+from imbcil.protocols.settings import ProtocolSettings
+from imbcil.protocols.splits import column_name
+from numpy.typing import NDArray
+
+__all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe"]
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """Decoded images, memory-mapped and read-only, with ORIGINAL labels."""
+
+    train: Images  # [N, S, S, 3]; S is the stored size, at least `size`
+    test: Images  # [M, S, S, 3]
+    train_labels: NDArray[np.int64]  # [N]
+    test_labels: NDArray[np.int64]  # [M]
+    mean: tuple[float, float, float]  # per channel, in 0..1
+    std: tuple[float, float, float]
+    size: int  # side in pixels of what the network sees
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a run learns, phase by phase. Two runs compare only if their digests or their families agree."""
+
+    settings: ProtocolSettings
+    column: str  # "lfs-10"
+    dataset: str  # "cifar100-lt"
+    label_kind: str  # "single"
+    order: tuple[int, ...]  # arrival id -> original label
+    class_names: tuple[str, ...]  # by arrival id
+    raw_counts: NDArray[np.int64]  # [C] by arrival id: training images of the profile, before the hold-out
+    phases: tuple[ScenarioPhase, ...]
+    digest: str | None  # None where the images are not at hand
+    family: str | None  # the digest without the axes that the seed varies
+    embedded: bool  # rendered data, never ranked beside real data
+    imbalance_text: str  # "exp rho 100"
+    images: ImageArrays | None
+    arrival_id: NDArray[np.int64]  # [C] original label -> arrival id
+
+
+def build_scenario(
+    settings: ProtocolSettings,
+    *,
+    data_root: Path | None = None,
+    need_images: bool = True,
+    say: Say | None = None,
+) -> Scenario:
+    """Apply a protocol to a dataset.
+
+    need_images: raise MissingData where the images are not on this machine; without it, sizes then come from
+    the catalogue's counts, `images`, `digest` and `family` are None, and row numbers count an imagined
+    listing in label order. say: takes one line of text at a time (default: stderr). Raises BadInput and
+    UnknownName for settings that cannot be met.
+    """
+    name = split_name(settings.dataset)[0]
+    entry = catalogue().get(name)
+    cached = None
+    if need_images or is_at_hand(name, data_root):
+        stored = settings.data.resize or settings.data.size
+        cached = open_dataset(name, data_root, say or _to_stderr, stored)
+        labels = DatasetLabels(cached.labels["train"], cached.labels["test"], cached.meta.class_names)
+    elif entry is not None:
+        labels = DatasetLabels.from_counts(entry)
+    else:
+        raise missing_images(name, data_root)
+    arranged = arrange(settings, entry, labels)
+    return _assemble(settings, entry, name, labels, arranged, cached)
+
+
+def _assemble(
+    settings: ProtocolSettings,
+    entry: DatasetEntry | None,
+    name: str,
+    labels: DatasetLabels,
+    arranged: Arrangement,
+    cached: CachedDataset | None,
+) -> Scenario:
+    digest, family, images = None, None, None
+    if cached is not None:
+        images = _image_arrays(cached, entry, settings)
+        by_label = entry is None or entry.tail.rank == "label"
+        digest = identity.digest(cached.meta, labels, arranged, settings, images.size)
+        family = identity.family(cached.meta, labels, arranged, settings, images.size, by_label)
+    return Scenario(
+        settings=settings,
+        column=column_name(settings, arranged.sizes),
+        dataset=name if arranged.kind == "none" else name + LONG_TAIL,
+        label_kind="single",
+        order=arranged.order,
+        class_names=tuple(labels.names[label] for label in arranged.order),
+        raw_counts=np.array([len(arranged.kept[label]) for label in arranged.order], dtype=np.int64),
+        phases=arranged.phases,
+        digest=digest,
+        family=family,
+        embedded=bool(entry and entry.embedded),
+        imbalance_text=profile_text(arranged.kind, arranged.rho),
+        images=images,
+        arrival_id=np.argsort(np.asarray(arranged.order)).astype(np.int64),
+    )
+
+
+def _image_arrays(
+    cached: CachedDataset, entry: DatasetEntry | None, settings: ProtocolSettings
+) -> ImageArrays:
+    stored = cached.meta.train.shape[1]
+    size = settings.data.size or min(stored, entry.size if entry else stored)
+    if size > stored:
+        raise BadInput(f"data.size = {size}: images of {settings.dataset} are stored at {stored} pixels.")
+    return ImageArrays(
+        train=cached.images["train"],
+        test=cached.images["test"],
+        train_labels=cached.labels["train"],
+        test_labels=cached.labels["test"],
+        mean=cached.meta.mean if entry is None or entry.mean is None else entry.mean,
+        std=cached.meta.std if entry is None or entry.std is None else entry.std,
+        size=size,
+    )
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,119 @@
+"""How many classes each phase brings. Torch-free and numpy-free: `list` reads the rules from here."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.protocols.settings import ProtocolSettings
+
+
+@dataclass(frozen=True)
+class ProtocolRule:
+    """One protocol: its default split. Another package adds one by the entry-point group `imbcil.protocols`."""
+
+    name: str
+    summary: str
+    base: Callable[[int], int]  # number of classes -> classes of the first phase; 0: as many as in the others
+    n_tasks: int = 10  # phases when nothing is said (after the base, where there is one)
+    dataset: str = "glyphs100-lt"
+    order: str = "shuffled"
+    label_kind: str = "single"
+
+
+RULES: Mapping[str, ProtocolRule] = {
+    rule.name: rule
+    for rule in (
+        ProtocolRule(
+            "lfs", "learning from scratch: N equal phases, a remainder to the earliest", lambda _: 0
+        ),
+        ProtocolRule("lfh", "learning from half of the classes, then N equal phases", lambda n: (n + 1) // 2),
+    )
+}
+
+
+def protocol_rule(name: str) -> ProtocolRule:
+    """The rule called `name`. Raises UnknownName with the nearest names."""
+    rules = _all_rules()
+    if name not in rules:
+        raise UnknownName("protocol", name, sorted(rules))
+    return rules[name]
+
+
+def protocol_names() -> list[str]:
+    """Every protocol, sorted: our own and those of installed packages."""
+    return sorted(_all_rules())
+
+
+def _all_rules() -> dict[str, ProtocolRule]:
+    from importlib.metadata import entry_points
+
+    rules = dict(RULES)
+    for entry in entry_points(group="imbcil.protocols"):
+        if entry.name not in rules:
+            rules[entry.name] = entry.load()
+    return rules
+
+
+def equal_parts(total: int, parts: int) -> tuple[int, ...]:
+    """`total` classes in `parts` phases, a remainder to the earliest: 101 in 10 is 11, 10, 10, ..."""
+    if parts < 1:
+        raise BadInput(f"n_tasks = {parts}: a protocol needs at least one phase.")
+    if parts > total:
+        raise BadInput(f"n_tasks = {parts}: there are only {total} classes for these phases; ask for fewer.")
+    share, rest = divmod(total, parts)
+    return tuple(share + (index < rest) for index in range(parts))
+
+
+def phase_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+    """Classes per phase, in order; they sum to `n_classes`. Raises BadInput for an impossible split."""
+    rule = protocol_rule(settings.protocol)
+    if settings.sizes is not None:
+        return _explicit_sizes(settings, n_classes)
+    base = rule.base(n_classes) if settings.base is None else settings.base
+    if not 0 <= base <= n_classes:
+        raise BadInput(f"base = {base}: it must lie between 0 and the {n_classes} classes of the dataset.")
+    rest = n_classes - base
+    head = (base,) if base else ()
+    if settings.step is not None:
+        return head + _steps(settings, rest)
+    if not rest and settings.n_tasks is None:
+        return head
+    return head + equal_parts(rest, rule.n_tasks if settings.n_tasks is None else settings.n_tasks)
+
+
+def _explicit_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+    sizes = settings.sizes or ()
+    for key in ("n_tasks", "base", "step"):
+        if getattr(settings, key) is not None:
+            raise BadInput(f"sizes and {key} both say how classes are split; give one of them.")
+    if not sizes or min(sizes) < 1:
+        raise BadInput(f"sizes = {_joined(sizes)}: every phase needs at least one class.")
+    if sum(sizes) != n_classes:
+        raise BadInput(
+            f"sizes = {_joined(sizes)}: they sum to {sum(sizes)}, the dataset has {n_classes} classes."
+        )
+    return sizes
+
+
+def _steps(settings: ProtocolSettings, rest: int) -> tuple[int, ...]:
+    step = settings.step or 0
+    if settings.n_tasks is not None:
+        raise BadInput("step and n_tasks both say how classes are split; give one of them.")
+    if step < 1 or step > rest:
+        raise BadInput(f"step = {step}: it must lie between 1 and the {rest} classes that are left for it.")
+    full, last = divmod(rest, step)
+    return (step,) * full + ((last,) if last else ())
+
+
+def column_name(settings: ProtocolSettings, sizes: tuple[int, ...]) -> str:
+    """How tables call the split: `lfs-10`, `lfh-5`, and `sizes-50-5x10` for a free one."""
+    if settings.sizes is None and settings.base is None and settings.step is None:
+        rule = protocol_rule(settings.protocol)
+        return f"{settings.protocol}-{rule.n_tasks if settings.n_tasks is None else settings.n_tasks}"
+    runs = [(size, len(list(group))) for size, group in groupby(sizes)]
+    return "sizes-" + "-".join(f"{count}x{size}" if count > 1 else str(size) for size, count in runs)
+
+
+def _joined(sizes: tuple[int, ...]) -> str:
+    return ",".join(str(size) for size in sizes) or "(empty)"
