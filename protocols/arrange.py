@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.catalogue import DatasetEntry, TailRule, split_name
 from imbcil.protocols.holdout import split_holdout
@@ -12,7 +14,6 @@ from imbcil.protocols.orders import class_order
 from imbcil.protocols.sampling import Rows, rows_by_class, sample_rows
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import phase_sizes
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

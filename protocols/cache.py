@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ImbcilError
 from imbcil.harness.base.files import atomic_write
 from imbcil.protocols.datasets.source import SPLITS, Images, Source
-from numpy.typing import NDArray
 
 FORMAT = 1  # raise it when decoding changes
 META = "meta.json"

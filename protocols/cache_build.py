@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.base.files import sync_folder
 from imbcil.protocols.cache import (
@@ -26,7 +28,6 @@ from imbcil.protocols.cache import (
     write_meta,
 )
 from imbcil.protocols.datasets.source import SPLITS, Images, Say, Source, SplitSource
-from numpy.typing import NDArray
 
 PIECE_BYTES = 32 << 20  # decoded and written at a time; what an interrupted decode loses at most per worker
 SPAWN_PAYS = 2000  # images; below it, starting worker processes takes longer than decoding

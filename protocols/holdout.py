@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.randomness import numpy_generator
 from imbcil.protocols.sampling import Rows
-from numpy.typing import NDArray
 
 
 def split_holdout(

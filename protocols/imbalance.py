@@ -3,8 +3,9 @@
 from typing import Literal
 
 import numpy as np
-from imbcil.harness.base.errors import BadInput
 from numpy.typing import NDArray
+
+from imbcil.harness.base.errors import BadInput
 
 DEFAULT_RHO = 100.0
 Rank = Literal["label", "arrival", "shuffled-arrival"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from imbcil.harness.base.errors import BadInput
 
 PUBLISHED_SEED = 1993  # of the order 68, 56, 78, ... that this field has used since iCaRL

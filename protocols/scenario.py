@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols import identity
 from imbcil.protocols.arrange import Arrangement, DatasetLabels, ScenarioPhase, arrange
@@ -15,7 +17,6 @@ from imbcil.protocols.imbalance import profile_text
 from imbcil.protocols.library import is_at_hand, missing_images, open_dataset
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name
-from numpy.typing import NDArray
 
 __all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe"]
 

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from imbcil.harness.base.config import Frozen
 from pydantic import Field
+
+from imbcil.harness.base.config import Frozen
 
 Profile = Literal["exp", "step", "few-shot", "none"]
 Axis = Literal["model", "order", "sample"]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.datasets.pictures import fit_picture
 from imbcil.protocols.datasets.source import SPLITS, Images, Source, SplitSource, dense_labels
-from numpy.typing import NDArray
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_ARRAY = 16 << 30  # bytes; beyond it, arrays in memory are the wrong form

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from imbcil.harness.base.errors import BadInput
 from numpy.typing import NDArray
+
+from imbcil.harness.base.errors import BadInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

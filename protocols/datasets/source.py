@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
-from numpy.typing import NDArray
 
 Say = Callable[[str], None]
 Images = NDArray[np.uint8]
