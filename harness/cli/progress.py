@@ -1,0 +1,173 @@
+"""How `run` shows its progress: a live display on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from imbcil.harness.store.run_folder import PhaseRecord
+from imbcil.harness.store.run_info import RunInfo
+from imbcil.harness.view import EpochProgress, RunView
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SECONDS_BETWEEN_LINES = 20.0  # plain lines; the first and last epoch of a stage are always shown
+SHOWN = {"phase/acc_total": "seen", "phase/acc_new": "new", "phase/acc_old": "old", "phase/map": "mAP"}
+
+
+@contextmanager
+def open_view(quiet_output: bool) -> Iterator[RunView]:
+    """The view for this process. `quiet_output` keeps standard output free for JSON: lines go to stderr."""
+    stream = sys.stderr if quiet_output else sys.stdout
+    if not stream.isatty():
+        yield PlainView(stream)
+        return
+    with LiveView.shown(stream) as view:
+        yield view
+
+
+class PlainView:
+    """One line per event, flushed; at most one epoch's line every few seconds. Survives a closed pipe."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._last_line = float("-inf")
+
+    def message(self, text: str) -> None:
+        self._print(text)
+
+    def warning(self, text: str) -> None:
+        self._print(f"Warning: {text}", sys.stderr)
+
+    def run_started(self, info: RunInfo, resumed_at: str) -> None:
+        self._last_line = float("-inf")
+        self._print(start_line(info, resumed_at))
+
+    def epoch(self, progress: EpochProgress) -> None:
+        now = self._clock()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES or progress.epoch == progress.epochs:
+            self._last_line = now
+            self._print(epoch_line(progress))
+
+    def phase_finished(self, info: RunInfo, record: PhaseRecord) -> None:
+        self._print(phase_line(info, record))
+
+    def run_finished(self, info: RunInfo, final: dict[str, float]) -> None:
+        self._print(finish_line(info, final))
+
+    def _print(self, text: str, stream: TextIO | None = None) -> None:
+        with suppress(OSError, ValueError):  # a closed pipe or stream must not end a training
+            print(text, file=stream or self._stream, flush=True)
+
+
+class LiveView:
+    """A bar for the run at hand; finished phases scroll above it."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    @classmethod
+    @contextmanager
+    def shown(cls, stream: TextIO) -> Iterator["LiveView"]:
+        """Draw on `stream` until the block ends."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+        )
+        with Progress(
+            *columns, console=Console(file=stream), transient=True, refresh_per_second=4
+        ) as progress:
+            yield cls(progress)
+
+    def message(self, text: str) -> None:
+        self._print(text)
+
+    def warning(self, text: str) -> None:
+        self._print(f"Warning: {text}", style="yellow")
+
+    def run_started(self, info: RunInfo, resumed_at: str) -> None:
+        self._print(start_line(info, resumed_at), style="bold")
+        self._close_task()
+        self._task = self._progress.add_task(f"{info.method} seed {info.seed}", total=1.0, detail="")
+
+    def epoch(self, progress: EpochProgress) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=progress.fraction, detail=epoch_detail(progress))
+
+    def phase_finished(self, info: RunInfo, record: PhaseRecord) -> None:
+        self._print(phase_line(info, record))
+
+    def run_finished(self, info: RunInfo, final: dict[str, float]) -> None:
+        self._close_task()
+        self._print(finish_line(info, final))
+
+    def _close_task(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def _print(self, text: str, style: str = "") -> None:
+        with suppress(OSError, ValueError):
+            self._progress.console.print(text, style=style, markup=False, highlight=False)
+
+
+def start_line(info: RunInfo, resumed_at: str) -> str:
+    """`icarl, seed 0, on lfs-10 of cifar100-lt (run 1f3a…) starts`, or where it continues."""
+    what = f"continues from {resumed_at}" if resumed_at else "starts"
+    return f"{_who(info)} on {info.column} of {info.dataset} (run {info.run_key}) {what}"
+
+
+def epoch_line(progress: EpochProgress) -> str:
+    return f"  {progress.run}: {epoch_detail(progress)}"
+
+
+def epoch_detail(progress: EpochProgress) -> str:
+    """`phase 3 of 10, train, epoch 61 of 160 · ce 0.52, kd 1.20 · 745 images/s · 12 min left`."""
+    place = f"phase {progress.phase + 1} of {progress.phases}, {progress.stage}"
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in progress.terms.items())
+    speed = f"{progress.images_per_s:,.0f} images/s" if progress.images_per_s else ""
+    left = f"{duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    parts = (f"{place}, epoch {progress.epoch} of {progress.epochs}", terms, speed, left)
+    return " · ".join(part for part in parts if part)
+
+
+def phase_line(info: RunInfo, record: PhaseRecord) -> str:
+    """`  icarl, seed 0: phase 3 of 10 done: seen 45.2 %, new 50.1 %, old 44.0 %`."""
+    values = ", ".join(
+        f"{word} {record.metrics[key]:.1f} %" for key, word in SHOWN.items() if key in record.metrics
+    )
+    done = f"  {_who(info)}: phase {record.phase + 1} of {len(info.phases)} done"
+    return f"{done}: {values}" if values else done
+
+
+def finish_line(info: RunInfo, final: dict[str, float]) -> str:
+    """What the run ends with: the average over phases and the last phase's value."""
+    average = final.get("final/avg_acc_total", final.get("final/avg_map"))
+    last = final.get("final/last_acc_total", final.get("final/last_map"))
+    shown = [
+        f"average {average:.2f}" if average is not None else "",
+        f"last {last:.2f}" if last is not None else "",
+    ]
+    values = ", ".join(value for value in shown if value)
+    return f"{_who(info)} finished: {values}" if values else f"{_who(info)} finished"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+def _who(info: RunInfo) -> str:
+    return f"{info.method}, seed {info.seed}"
