@@ -87,21 +87,18 @@ def _datasets() -> list[Item]:
 
 
 def _recipes() -> list[Item]:
-    """A recipe's line is the comment that its file begins with; the file itself is not parsed."""
+    """A recipe's line is the key `summary` of its file, found without reading the file as YAML."""
+    import re
     from importlib.resources import files
 
     folder = files("imbcil.harness.recipes")
     names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".yaml"))
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+    lines = {name: re.search(r"^summary: *(.*)$", text, re.MULTILINE) for name, text in texts.items()}
     return [
-        {"name": name.removesuffix(".yaml"), "kind": "recipe", "summary": _first_comment(text)}
-        for name, text in texts.items()
+        {"name": name.removesuffix(".yaml"), "kind": "recipe", "summary": line[1] if line else ""}
+        for name, line in lines.items()
     ]
-
-
-def _first_comment(text: str) -> str:
-    first = text.lstrip().split("\n", 1)[0]
-    return first.lstrip("# ").rstrip(". ") if first.startswith("#") else ""
 
 
 def _line(item: Item) -> str:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import click
 import pytest
+
 from imbcil.harness.base.registry import learner_names, plugin_names
 from imbcil.harness.cli.main import COMMANDS, main
 
@@ -31,7 +32,7 @@ def modules_after(*arguments: str) -> set[str]:
 
 
 def test_every_command_that_help_names_is_written():
-    assert WRITTEN == list(COMMANDS)
+    assert list(COMMANDS) == WRITTEN
 
 
 @pytest.mark.parametrize(
