@@ -92,7 +92,7 @@ def _recipes() -> list[Item]:
     from importlib.resources import files
 
     folder = files("imbcil.harness.recipes")
-    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".yaml"))
+    names = sorted((i.name for i in folder.iterdir() if i.name.endswith(".yaml")), key=lambda n: n[:-5])
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
     lines = {name: re.search(r"^summary: *(.*)$", text, re.MULTILINE) for name, text in texts.items()}
     return [
