@@ -61,11 +61,17 @@ class CommandLine(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run and exit: 0 done, 1 stopped under way, 2 bad input, 130 interrupted."""
-        extra["standalone_mode"] = False
         try:
-            code = super().main(args, prog_name or PROGRAM, **extra)
+            code = super().main(args, prog_name or PROGRAM, complete_var, standalone_mode=False, **extra)
         except click.Abort:
             _complain("Interrupted.")
             sys.exit(INTERRUPTED)

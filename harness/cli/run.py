@@ -14,18 +14,12 @@ Examples:
 """
 
 
-class Numbers(click.ParamType):
-    """Whole numbers, separated by commas: 0,1,2."""
-
-    name = "N,N,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of whole numbers such as 0,1,2.", param, ctx)
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """`0,1,2` -> (0, 1, 2)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of whole numbers such as 0,1,2.") from None
 
 
 @click.command(epilog=EXAMPLES)
@@ -40,7 +34,12 @@ class Numbers(click.ParamType):
     "--base", type=click.IntRange(min=0), help="Classes of the first phase; 0: as many as in the others."
 )
 @click.option("--step", type=click.IntRange(min=1), help="Classes per phase, instead of --n-tasks.")
-@click.option("--sizes", type=Numbers(), help="Classes of every phase, instead of the three above: 11,10,10.")
+@click.option(
+    "--sizes",
+    type=whole_numbers,
+    metavar="N,N,...",
+    help="Classes of every phase, instead of the three above: 11,10,10.",
+)
 @click.option(
     "--order", metavar="ORDER", help="shuffled (default), ordered, random:SEED, or a file of labels."
 )
@@ -51,13 +50,13 @@ class Numbers(click.ParamType):
 @click.option("--method", "method", metavar="LEARNER[+PLUGIN...]", multiple=True,
               help="A name, name+plugin, or ./file.py; may be repeated.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="One seed; default: 0.")
-@click.option("--seeds", type=Numbers(), help="Several seeds: 0,1,2.")
+@click.option("--seeds", type=whole_numbers, metavar="N,N,...", help="Several seeds: 0,1,2.")
 @click.option("--vary", type=click.Choice(["model", "order", "sample", "all"]), help="What a seed changes.")
 @click.option(
     "--memory", metavar="BUDGET", help="Exemplars: 20/class, 2000 in all, or 0; default: the recipe's."
 )
 @click.option(
-    "--recipe", metavar="NAME", help="Training settings; default: the dataset's; see `list recipes`."
+    "--recipe", metavar="NAME|FILE", help="Training settings; default: the dataset's; see `list recipes`."
 )
 @click.option(
     "--preset", type=click.Choice(["released", "sound"]), help="As the published code does it, or sound."
