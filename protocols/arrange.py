@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def _phases(
 ) -> tuple[ScenarioPhase, ...]:
     borders = np.cumsum([0, *sizes]).tolist()
     phases = []
-    for index, (lo, hi) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for index, (lo, hi) in enumerate(pairwise(borders)):
         classes = order[lo:hi]
         listed = sorted(classes)  # the released code lists a phase by ascending original label
         train, holdout = split_holdout(

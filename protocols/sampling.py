@@ -1,5 +1,6 @@
 """Which images of each class a profile keeps."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ def rows_by_class(labels: NDArray[np.int64], n_classes: int) -> list[Rows]:
     """Row numbers of each label, ascending: entry c holds the rows whose label is c."""
     by_label = np.argsort(labels, kind="stable").astype(np.int64)
     borders = np.searchsorted(labels[by_label], np.arange(n_classes + 1))
-    return [by_label[lo:hi] for lo, hi in zip(borders[:-1], borders[1:], strict=True)]
+    return [by_label[lo:hi] for lo, hi in pairwise(borders)]
 
 
 def sample_rows(rows: list[Rows], quotas: NDArray[np.int64], how: Sampling, seed: int) -> list[Rows]:

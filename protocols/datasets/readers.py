@@ -1,6 +1,7 @@
 """Which reader understands what: kinds of sources by name, and a guess from what lies at a path."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -45,4 +46,6 @@ def read_source(kind: Kind, path: Path, size: int | None, entry: DatasetEntry | 
 
 def rendered_source(entry: DatasetEntry) -> tuple[str, Callable[[], Source]]:
     """Fingerprint of an embedded dataset, and the function that prepares to render it."""
-    raise BadInput(f"{entry.name} cannot be rendered yet.")
+    from imbcil.protocols.datasets.glyphs import glyphs_fingerprint, glyphs_source
+
+    return glyphs_fingerprint(entry), partial(glyphs_source, entry)
