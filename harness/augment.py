@@ -14,11 +14,13 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, model_vali
 from torch import Tensor
 from torch.nn import functional
 
+from imbcil.harness import image_ops as ops
+from imbcil.harness.autoaugment import auto_augment
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
-from imbcil.harness.image_ops import blend, greyscale, resample
 
 _TRIES = 10  # torchvision's number of tries for a crop that fits
+_DEGENERATE = {"brightness": ops.black, "contrast": ops.mean_grey, "saturation": ops.grey}
 
 
 class AugmentSettings(Frozen):
@@ -38,6 +40,7 @@ class AugmentSettings(Frozen):
     brightness: NonNegativeFloat = 0.0
     contrast: NonNegativeFloat = 0.0
     saturation: NonNegativeFloat = 0.0
+    autoaugment: Literal["none", "cifar10", "imagenet"] = "none"
     cutout: NonNegativeInt = 0
 
     @model_validator(mode="after")
@@ -59,6 +62,8 @@ def augment(images: Tensor, settings: AugmentSettings, size: int, generator: tor
     if settings.flip:
         images = _flipped(images, generator)
     images = _jittered(images, settings, generator)
+    if settings.autoaugment != "none":
+        images = auto_augment(images, settings.autoaugment, generator)
     if settings.cutout:
         images = _cut_out(images, settings.cutout, generator)
     return images
@@ -94,7 +99,7 @@ def _cropped(images: Tensor, settings: AugmentSettings, size: int, generator: to
     if settings.crop == "pad":
         return _pad_crop(padded, size, generator)
     windows = resized_windows(padded.shape[:3], settings.scale, settings.ratio, generator)
-    return resample(padded, windows.to(images.device, non_blocking=True), size, size)
+    return ops.resample(padded, windows.to(images.device, non_blocking=True), size, size)
 
 
 def _pad_crop(padded: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -155,7 +160,7 @@ def _flipped(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _jittered(images: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """torchvision's ColorJitter: each factor uniform, each sample in an order of its own."""
-    strengths = {name: getattr(settings, name) for name in ("brightness", "contrast", "saturation")}
+    strengths = {name: getattr(settings, name) for name in _DEGENERATE}
     names = [name for name, strength in strengths.items() if strength > 0]
     if not names:
         return images
@@ -164,23 +169,15 @@ def _jittered(images: Tensor, settings: AugmentSettings, generator: torch.Genera
     low = (1 - strength).clamp(min=0)
     factors = (low + (1 + strength - low) * draws[0]).float()
     order = draws[1].argsort(dim=1)  # [B, n]: which jitter each sample gets in turn
+    images = images.clone()
     for turn in range(len(names)):
         for column, name in enumerate(names):
             rows = torch.nonzero(order[:, turn] == column)[:, 0]
-            chosen = images[rows.to(images.device)] if len(names) > 1 else images
-            changed = blend(_degenerate(chosen, name), chosen, factors[rows, column].to(images.device))
-            images = images.index_copy(0, rows.to(images.device), changed) if len(names) > 1 else changed
+            chosen, factor = rows.to(images.device), factors[rows, column].to(images.device)
+            images.index_copy_(
+                0, chosen, ops.blend(_DEGENERATE[name](images[chosen]), images[chosen], factor)
+            )
     return images
-
-
-def _degenerate(images: Tensor, name: str) -> Tensor:
-    """What a factor of 0 leaves of uint8 images [B, H, W, 3]: black, the mean grey, or the grey picture."""
-    if name == "brightness":
-        return torch.zeros((), dtype=torch.uint8, device=images.device)
-    grey = greyscale(images)
-    if name == "contrast":
-        grey = (grey.float().mean((1, 2), keepdim=True) + 0.5).to(torch.uint8)
-    return grey[..., None]
 
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -215,4 +212,4 @@ def _resized(images: Tensor, short_side: int) -> Tensor:
     batch, height, width, _ = images.shape
     target = [max(short_side, int(short_side * side / min(height, width))) for side in (height, width)]
     whole = torch.tensor([0.0, 0.0, height, width], device=images.device).expand(batch, 4)
-    return resample(images, whole, target[0], target[1])
+    return ops.resample(images, whole, target[0], target[1])
