@@ -76,7 +76,9 @@ class Phase:
     def past(self) -> Pool:
         """Training rows of all earlier phases: only for upper bounds."""
         if self._past is None:
-            raise PermissionError("Past data are closed to this learner; declare needs.privileged to see them.")
+            raise PermissionError(
+                "Past data are closed to this learner; declare needs.privileged to see them."
+            )
         return self._past
 
 

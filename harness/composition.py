@@ -5,21 +5,27 @@ from dataclasses import replace
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import Criterion, Learner, Phase, Plugin, Stage
-from imbcil.harness.network.network import Network, NetSpec
+from imbcil.harness.network.network import NetSpec, Network
 from imbcil.harness.samplers import Shuffle
 from imbcil.harness.settings import MemorySettings
 from imbcil.harness.state import Rewrap
 
 
 def check_composition(
-    learner: type[Learner], name: str, plugins: Sequence[tuple[str, type[Plugin]]], memory: MemorySettings, labels: str
+    learner: type[Learner],
+    name: str,
+    plugins: Sequence[tuple[str, type[Plugin]]],
+    memory: MemorySettings,
+    labels: str,
 ) -> None:
     """Raise BadInput naming both sides, the slot and the way out."""
     needs = learner.needs
     if labels not in needs.labels:
         raise BadInput(f"{name} learns from {_listed(needs.labels)} labels; this protocol has {labels} ones.")
     if needs.memory == "required" and memory.empty:
-        raise BadInput(f"{name} needs an exemplar memory, and --memory 0 leaves none; give N/class or a total.")
+        raise BadInput(
+            f"{name} needs an exemplar memory, and --memory 0 leaves none; give N/class or a total."
+        )
     owners: dict[str, str] = {}
     heads, by_whom = needs.head, name
     for other, plugin in plugins:
@@ -32,7 +38,9 @@ def check_composition(
                 )
             owners[slot] = other
         if labels not in plugin.labels:
-            raise BadInput(f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones.")
+            raise BadInput(
+                f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones."
+            )
         if "criterion" in plugin.slots and needs.criterion != "ce":
             raise BadInput(
                 f"{other} replaces the classification criterion, but {name} brings its own ({needs.criterion}); "
@@ -91,7 +99,9 @@ class Plugins(Rewrap):
 
     def __call__(self, net: Network, wraps: dict[str, list[str]]) -> None:  # type: ignore[override]
         """Put wrappers back after a restart: structure only, values follow from the checkpoint."""
-        super().__call__(net, {name: wraps[name] for name in wraps.keys() - {item.name for item in self.items}})
+        super().__call__(
+            net, {name: wraps[name] for name in wraps.keys() - {item.name for item in self.items}}
+        )
         for plugin in self.items:
             if plugin.name in wraps:
                 net.wraps[plugin.name] = list(plugin.wrap(net, only=wraps[plugin.name]))
@@ -99,18 +109,27 @@ class Plugins(Rewrap):
 
 def check_head(spec: NetSpec, learner: Learner, plugins: Plugins) -> None:
     """The head kind that came out of all designs must suit the learner and every plug-in."""
-    for part, allowed in [(learner.name, learner.needs.head), *((p.name, p.needs_head) for p in plugins.items)]:
+    for part, allowed in [
+        (learner.name, learner.needs.head),
+        *((p.name, p.needs_head) for p in plugins.items),
+    ]:
         if spec.head.kind not in allowed:
-            raise BadInput(f"{part} needs a {_listed(allowed)} head, but the network has a {spec.head.kind} one.")
+            raise BadInput(
+                f"{part} needs a {_listed(allowed)} head, but the network has a {spec.head.kind} one."
+            )
 
 
 def check_effect(plugins: Plugins, criterion_calls: int, stages: Sequence[Stage]) -> None:
     """A plug-in that changed nothing in the first trained phase is an error, not a warning."""
     for plugin in plugins.items:
         if "criterion" in plugin.slots and criterion_calls == 0:
-            raise BadInput(f"{plugin.name} replaces the classification criterion, which no stage called; leave it out.")
+            raise BadInput(
+                f"{plugin.name} replaces the classification criterion, which no stage called; leave it out."
+            )
         if "sampler" in plugin.slots and all(isinstance(stage.sampler, Shuffle) for stage in stages):
-            raise BadInput(f"{plugin.name} replaces the sampler, but every stage still shuffles; leave it out.")
+            raise BadInput(
+                f"{plugin.name} replaces the sampler, but every stage still shuffles; leave it out."
+            )
         if any(slot.startswith("wrap:") for slot in plugin.slots) and plugin.name not in plugins.wrapped_ever:
             raise BadInput(f"{plugin.name} found no module to wrap in this network; leave it out.")
 

@@ -15,7 +15,7 @@ from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.batch import Batch, Outputs, Phase, Sweep
 from imbcil.harness.memory import Memory
-from imbcil.harness.network.network import Network, NetSpec, freeze
+from imbcil.harness.network.network import NetSpec, Network, freeze
 from imbcil.harness.pools import Pool
 from imbcil.harness.settings import Optimisation
 from imbcil.harness.stages import Group, Stage
@@ -23,7 +23,7 @@ from imbcil.harness.state import State
 from imbcil.harness.tools import Criterion, Tools
 
 __all__ = [
-    "Batch", "Criterion", "Group", "Learner", "Memory", "Needs", "NetSpec", "Network", "Optimisation", "Outputs",
+    "Batch", "Criterion", "Group", "Learner", "LearnerConfig", "Memory", "Needs", "NetSpec", "Network", "Optimisation", "Outputs",
     "Phase", "Plugin", "Pool", "Stage", "State", "Sweep", "Tools",
 ]  # fmt: skip
 
@@ -140,7 +140,9 @@ class Learner(_Keeper):
         The place where a plug-in puts another criterion.
         """
         span = slice(*(classes or slice(None)).indices(logits.shape[1]))
-        return self.tools.criterion(batch, logits[:, span], batch.targets if targets is None else targets, span)
+        return self.tools.criterion(
+            batch, logits[:, span], batch.targets if targets is None else targets, span
+        )
 
     def keep_exemplars(self, phase: Phase, sweep: Sweep | None = None, **extras: Tensor) -> Sweep:
         """Refill the memory from what it holds and the new data; one evaluation pass (or `sweep` over

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbcil.harness.augment import AugmentSettings, augment, test_view
+from imbcil.harness.augment import AugmentSettings, augment, normalise, test_view
 
 HELD_AT_MOST = 1 << 30  # bytes of images kept on the device; beyond it they are read from the cache
 
@@ -45,6 +45,11 @@ class ImageBank:
             self._held = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
             self._place[torch.from_numpy(rows)] = torch.arange(len(rows))
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one stored image."""
+        return int(np.prod(self._array.shape[1:]))
+
     def targets(self, index: Tensor) -> Tensor:
         """Arrival ids [B] of dataset rows (CPU)."""
         return self._labels[index]
@@ -57,14 +62,18 @@ class ImageBank:
 
     def train_images(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Augmented, normalised images [B, 3, S, S]; the draws come from `generator` alone."""
-        return augment(self.raw(index), self.augmentation, self.size, generator, self.mean, self.std)
+        return normalise(
+            augment(self.raw(index), self.augmentation, self.size, generator), self.mean, self.std
+        )
 
     def test_images(self, index: Tensor, flip: bool = False) -> Tensor:
         """Normalised images [B, 3, S, S] in the test view, mirrored if asked."""
-        images = test_view(self.raw(index), self.size, self.mean, self.std)
+        images = normalise(test_view(self.raw(index), self.size), self.mean, self.std)
         return images.flip(3) if flip else images
 
-    def evaluation_batches(self, index: Tensor, batch: int, flip: bool = False) -> Iterator[tuple[Tensor, int]]:
+    def evaluation_batches(
+        self, index: Tensor, batch: int, flip: bool = False
+    ) -> Iterator[tuple[Tensor, int]]:
         """(images, how many of them count). The last batch is filled up with repeats, so that one compiled
         graph serves all of them and a row's result does not depend on where the pool ends."""
         for part in torch.split(index, batch) if len(index) else ():

@@ -68,7 +68,12 @@ class Memory:
         return total // max(n_classes, 1) if total is not None else int(self.settings.per_class or 0)
 
     def update(
-        self, candidates: Pool, features: Tensor, n_classes: int, phase: int, generator: torch.Generator,
+        self,
+        candidates: Pool,
+        features: Tensor,
+        n_classes: int,
+        phase: int,
+        generator: torch.Generator,
         **extras: Tensor,
     ) -> Tensor:
         """Choose anew from `candidates` (this memory's rows and new data), features [N, D]; [M] chosen rows.
@@ -110,7 +115,9 @@ class Memory:
     def _replace(self, pool: Pool, phase: Tensor, extras: dict[str, Tensor]) -> None:
         for name, value in extras.items():
             if len(value) != len(pool):
-                raise ContractViolation(f"Extra column {name!r} has {len(value)} rows for {len(pool)} exemplars.")
+                raise ContractViolation(
+                    f"Extra column {name!r} has {len(value)} rows for {len(pool)} exemplars."
+                )
         self.index, self.quota_class, self.phase = pool.index.clone(), pool.quota.clone(), phase.clone()
         self.extras = {name: value.detach().cpu().clone() for name, value in extras.items()}
 

@@ -105,7 +105,9 @@ class Online:
 
     def plan(self, pool: Pool, batch: int, generator: torch.Generator) -> list[Rows]:
         new = torch.nonzero(pool.slot < 0).flatten()
-        return [_one_stream(rows) for rows in _chunks(new[torch.randperm(len(new), generator=generator)], batch)]
+        return [
+            _one_stream(rows) for rows in _chunks(new[torch.randperm(len(new), generator=generator)], batch)
+        ]
 
 
 Sampler = Shuffle | ClassAware | Weighted | Streams | Online

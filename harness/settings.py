@@ -76,7 +76,9 @@ class MemorySettings(Frozen):
     """The exemplar memory of a run: `budget` is "20/class", a total such as "2000", or "0"."""
 
     budget: str = "20/class"
-    old: Literal["truncate", "reselect"] = "truncate"  # truncate in stored order, or herd anew from what is left
+    old: Literal["truncate", "reselect"] = (
+        "truncate"  # truncate in stored order, or herd anew from what is left
+    )
     pick: Literal["herding", "random"] = "herding"
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imbcil.harness.base.errors import ContractViolation
-from imbcil.harness.network.network import Network, NetSpec
+from imbcil.harness.network.network import NetSpec, Network
 from imbcil.harness.network.runtime import Runtime
 
 State = dict[str, Any]
@@ -34,7 +34,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], owners: dict[int,
         if value.requires_grad and not value.is_leaf:
             raise ContractViolation(f"{path} is a tensor that carries a graph; detach and clone it.")
         tensors[path] = value
-        return {"$tensor": path, "grad": value.requires_grad}
+        return {"$tensor": path, "grad": value.requires_grad, "host": value.device.type == "cpu"}
     if isinstance(value, Network):
         return _encode_network(value, path, tensors, owners)
     if isinstance(value, list):
@@ -42,8 +42,12 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], owners: dict[int,
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ContractViolation(f"{path} has keys that are not strings; a checkpoint cannot keep them.")
-        return {"$dict": {key: _encode(item, f"{path}.{key}", tensors, owners) for key, item in value.items()}}
-    raise ContractViolation(f"{path} is a {type(value).__name__}; state may hold numbers, text, tensors and networks.")
+        return {
+            "$dict": {key: _encode(item, f"{path}.{key}", tensors, owners) for key, item in value.items()}
+        }
+    raise ContractViolation(
+        f"{path} is a {type(value).__name__}; state may hold numbers, text, tensors and networks."
+    )
 
 
 def _encode_network(net: Network, path: str, tensors: dict[str, Tensor], owners: dict[int, str]) -> Tree:
@@ -85,7 +89,8 @@ def decode(tree: Tree, tensors: Mapping[str, Tensor], runtime: Runtime, rewrap: 
     if "$float" in tree:
         return float.fromhex(tree["$float"])
     if "$tensor" in tree:
-        return tensors[tree["$tensor"]].to(runtime.device).clone().requires_grad_(tree["grad"])
+        device = "cpu" if tree["host"] else runtime.device
+        return tensors[tree["$tensor"]].clone().to(device).requires_grad_(tree["grad"])
     if "$network" in tree:
         return _decode_network(tree, tensors, runtime, rewrap or Rewrap())
     return {key: decode(item, tensors, runtime, rewrap) for key, item in tree["$dict"].items()}
@@ -96,7 +101,9 @@ def _decode_network(tree: Tree, tensors: Mapping[str, Tensor], runtime: Runtime,
         net = Network(NetSpec.model_validate(tree["spec"]), runtime)
         rewrap(net, tree["wraps"])
     prefix = f"{tree['$network']}#"
-    net.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
+    net.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    )
     learns, trains = set(tree["grad"]), set(tree["train"])
     for name, value in net.named_parameters():
         value.requires_grad_(name in learns)

@@ -33,6 +33,11 @@ class Tools:
         self.logged: dict[str, float] = {}
         self.logged_per_class: dict[str, Tensor] = {}
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one stored image."""
+        return self._bank.image_bytes
+
     def gen(self, purpose: str, *key: object) -> torch.Generator:
         """A generator that belongs to this run's seed, the purpose and the key."""
         return torch_generator(self._seed, purpose, *key)

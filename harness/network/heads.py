@@ -41,7 +41,9 @@ class Block(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, dim))
         bound = 1 / math.sqrt(dim) if dim else 0.0
         nn.init.uniform_(self.weight, -bound, bound)
-        self.register_parameter("bias", nn.Parameter(torch.empty(rows).uniform_(-bound, bound)) if bias else None)
+        self.register_parameter(
+            "bias", nn.Parameter(torch.empty(rows).uniform_(-bound, bound)) if bias else None
+        )
 
     def widen(self, extra: int, zero: bool) -> None:
         """Add `extra` input columns, freshly drawn or zero; the old columns keep their values."""

@@ -98,7 +98,11 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Raw float32 logits [B, K] and features [B, D], the last backbone's maps, and the head's extras."""
         with self.runtime.precision():
-            stem = self.runtime.backbone(self.trunk, images) if self.trunk is not None else {"x": images, "maps": []}
+            stem = (
+                self.runtime.backbone(self.trunk, images)
+                if self.trunk is not None
+                else {"x": images, "maps": []}
+            )
             parts = [self.runtime.backbone(backbone, stem["x"]) for backbone in self.backbones]
         features = torch.cat([part["features"].float() for part in parts], dim=1)
         maps = [*stem["maps"], *parts[-1]["maps"]]
@@ -120,7 +124,9 @@ class Network(nn.Module):
 def clone(net: Network) -> Network:
     """A copy with its own parameters and the same modes. Raises ContractViolation on a wrapped network."""
     if net.wraps:
-        raise ContractViolation(f"A network wrapped by {', '.join(net.wraps)} cannot be copied; unwrap it first.")
+        raise ContractViolation(
+            f"A network wrapped by {', '.join(net.wraps)} cannot be copied; unwrap it first."
+        )
     with torch.random.fork_rng(devices=[]):
         copy = Network(net.spec(), net.runtime)
     copy.load_state_dict(net.state_dict())

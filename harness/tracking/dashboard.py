@@ -14,9 +14,10 @@ from types import FrameType
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.store.layout import Store
 from imbcil.harness.tracking.client import connect, explain, patient_and_quiet
-from imbcil.harness.tracking.experiments import charts_url, experiments_of
+from imbcil.harness.tracking.experiments import experiments_of
 from imbcil.harness.tracking.settings import ARTIFACTS, embedded_tracking
 from imbcil.harness.tracking.sync import sync_store
+from imbcil.harness.tracking.view import charts_url
 
 HOST = "127.0.0.1"  # MLflow asks for no login: whoever reaches the port may read and delete
 START_SECONDS = 60.0

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+import yaml
+
 from imbcil.harness.store.run_folder import Status
 from imbcil.harness.tracking.client import Connection
 from imbcil.harness.tracking.describe import finite, primary_key, readme, run_name, run_params, run_tags
 from imbcil.harness.tracking.experiments import ensure_experiment
 from imbcil.harness.tracking.parents import ensure_parent
-from imbcil.harness.tracking.privacy import scrub
+from imbcil.harness.tracking.privacy import scrub, scrub_tree
 from imbcil.harness.tracking.truth import Truth, group_of
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ MLFLOW_STATUS: Mapping[Status, str] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-_SCRUBBED = ("config.yaml", "scenario.json")  # text that may name folders of this machine
 _AS_THEY_ARE = ("accuracy_matrix.csv", "per_class.csv")
 
 
@@ -176,14 +177,33 @@ def _files(truth: Truth, status: Status) -> dict[str, bytes]:
     """Artifact path to content, of those that the folder has by now."""
     folder = truth.folder.path
     content = {"README.md": readme(truth, status).encode()}
-    for name in _SCRUBBED:
-        if (folder / name).is_file():
-            content[name] = scrub((folder / name).read_text(encoding="utf-8", errors="replace")).encode()
+    if truth.config:
+        content["config.yaml"] = _config_text(truth)
+    if (folder / "scenario.json").is_file():
+        content["scenario.json"] = _scenario_text(folder / "scenario.json")
     figures = [f"figures/{path.name}" for path in sorted(truth.folder.figures.glob("*.png"))]
     for name in (*_AS_THEY_ARE, *figures):
         if (folder / name).is_file():
             content[name] = (folder / name).read_bytes()
     return content
+
+
+def _config_text(truth: Truth) -> bytes:
+    """The stored config; written anew only if it names folders of this machine."""
+    clean = scrub_tree(truth.config)
+    if clean == truth.config:
+        return truth.folder.config_path.read_bytes()
+    return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True).encode()
+
+
+def _scenario_text(path: Path) -> bytes:
+    data = path.read_bytes()
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        return scrub(data.decode(errors="replace")).encode()
+    clean = scrub_tree(parsed)
+    return data if clean == parsed else json.dumps(clean, indent=1).encode()
 
 
 def _log_files(connection: Connection, run: "Run", truth: Truth, status: Status) -> int:

@@ -95,7 +95,7 @@ def run_tags(truth: Truth, group: str, status: str) -> dict[str, str]:
         "imbcil.role": "run",
         "imbcil.run_key": info.run_key,
         "imbcil.attempt": str(info.attempt),
-        "imbcil.status_reason": scrub(truth.state.reason)[:LONGEST_TAG] or status,
+        "imbcil.status_reason": shown_reason(truth)[:LONGEST_TAG] or status,
         "mlflow.note.content": description(truth, status),
     }
     if left_out := dropped(truth):
@@ -145,6 +145,11 @@ def escape(text: str) -> str:
     return text.translate(str.maketrans(table))
 
 
+def shown_reason(truth: Truth) -> str:
+    """Why a run stopped, without the store's whereabouts."""
+    return scrub(truth.state.reason, truth.folder.path.parent.parent)
+
+
 def shown_command(info: RunInfo) -> str:
     """The command that repeats the run, as code."""
     command = scrub_command(info.command) or "unknown"
@@ -161,7 +166,7 @@ def description(truth: Truth, status: str) -> str:
     ]
     head = f"**{escape(scrub_value(info.method))}** · " + " · ".join(facts)
     done = f"Status: {status}, {len(truth.records)} of {len(info.phases)} phases"
-    reason = f" ({escape(scrub(truth.state.reason))})" if truth.state.reason else ""
+    reason = f" ({escape(shown_reason(truth))})" if truth.state.reason else ""
     tail = f"Command: {shown_command(info)}\n\nVersion {info.version} · {done}{reason[:1000]}"
     rows = [(record.phase, record.metrics) for record in truth.records]
     seen = [phase.hi for phase in info.phases]

@@ -1,9 +1,6 @@
 """One experiment per protocol column and dataset, with the saved view that opens on its charts."""
 
-import base64
-import json
 import sqlite3
-import zlib
 from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -13,11 +10,11 @@ from imbcil.harness.store.run_info import RunInfo
 from imbcil.harness.tracking.client import Connection
 from imbcil.harness.tracking.describe import escape
 from imbcil.harness.tracking.truth import experiment_name
+from imbcil.harness.tracking.view import VIEW, saved_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
-VIEW = "imbcil-by-method"
 SCHEMA = "1"
 
 
@@ -66,30 +63,6 @@ def _description(info: RunInfo) -> str:
         "shows the runs. The step of every `phase/` and `cost/` metric is the phase, counted from 0.\n\n"
         "Rebuilt from the run folders by `imbcil-bench sync`."
     )
-
-
-def saved_view(time_ms: int) -> str:
-    """The tag value of a shared view that draws charts, seeds averaged (MLflow 3.17's own format)."""
-    state = {
-        "searchFilter": "",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "compareRunsMode": "CHART",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "row"}]},
-    }
-    packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    view = {"name": "by method, seeds averaged", "createdAt": time_ms, "updatedAt": time_ms, "state": packed}
-    return json.dumps(view)
-
-
-def charts_url(base: str, experiment_id: str) -> str:
-    """The full address that opens an experiment's charts in MLflow's model-training mode."""
-    query = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={VIEW}"
-    return f"{base}/#/experiments/{experiment_id}/runs?{query}"
 
 
 def experiments_of(connection: Connection) -> Mapping[str, str]:

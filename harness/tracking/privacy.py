@@ -3,7 +3,9 @@
 import re
 import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 _OPTIONS_LEFT_OUT = ("--store", "--tracking-uri", "--data-root")
 _PASSWORD = re.compile(r"(?<=://)[^/\s\"'@]+@")
@@ -11,13 +13,15 @@ _QUOTED_PATH = re.compile(r"""(["'])(?:~?/|[A-Za-z]:[\\/])(?:[^"'\n]*[\\/])?([^"
 _PATH = re.compile(r"""(?:(?<=[\s"'=:,(\[])|^)(?:~?/(?!/)|[A-Za-z]:[\\/](?!/))[^\s"',;|)\]]+""", re.MULTILINE)
 
 
-def scrub(text: str) -> str:
-    """`text` with absolute paths cut to their last part and passwords taken out of addresses."""
+def scrub(text: str, *roots: Path) -> str:
+    """`text` with absolute paths cut to their last part and passwords taken out of addresses.
+
+    `roots`: folders whose names may hold spaces, beside home, working and temporary folder.
+    """
     text = _PASSWORD.sub("", text)
-    for root in sorted(
-        {str(Path.home()), str(Path.cwd()), tempfile.gettempdir()} - {"/"}, key=len, reverse=True
-    ):
-        text = re.sub(rf"{re.escape(root)}(?=[\\/])", "/~", text)  # a home with a space in its name, too
+    known = {str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), *map(str, roots)} - {"/"}
+    for root in sorted(known, key=len, reverse=True):
+        text = re.sub(rf"{re.escape(root)}(?=[\\/])", "/~", text)
     text = _QUOTED_PATH.sub(lambda found: f"{found[1]}{found[2]}{found[1]}", text)
     return _PATH.sub(lambda found: _last_part(found[0]), text)
 
@@ -27,6 +31,15 @@ def scrub_value(value: str) -> str:
     if value.startswith(("/", "~/")) or PureWindowsPath(value).is_absolute():
         return _last_part(value)
     return scrub(value)
+
+
+def scrub_tree(tree: Any) -> Any:
+    """A parsed config or JSON document with every text in it cleaned as a value."""
+    if isinstance(tree, Mapping):
+        return {key: scrub_tree(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [scrub_tree(value) for value in tree]
+    return scrub_value(tree) if isinstance(tree, str) else tree
 
 
 def scrub_command(command: str) -> str:

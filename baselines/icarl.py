@@ -1,0 +1,111 @@
+"""iCaRL: exemplar replay, distillation, nearest-mean classifier (Rebuffi et al., CVPR 2017)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from imbcil.harness.contract import (
+    Batch,
+    Learner,
+    LearnerConfig,
+    Needs,
+    Optimisation,
+    Outputs,
+    Phase,
+    Stage,
+    Sweep,
+)
+from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation
+
+
+class ICaRLConfig(LearnerConfig):
+    """`old_loss`: "ce+kd", softmax distillation (PyCIL); "ce+sum-bce", sigmoids summed over old classes
+    (Long-Tailed-CIL); "bce", the paper's: sigmoids on all units, the teacher's on old ones (alg. 3).
+    `schedule` "plateau": the learning rate follows the phase's hold-out loss with `patience` epochs, as
+    Long-Tailed-CIL does for this method alone. `flip_means`: class means over mirrored images too (the paper)."""
+
+    old_loss: Literal["ce+kd", "ce+sum-bce", "bce"] = "ce+kd"
+    distillation: float = Field(default=1.0, ge=0)  # weight of the old classes' loss
+    temperature: float = Field(default=2.0, gt=0)
+    schedule: Literal["recipe", "plateau"] = "recipe"
+    patience: int = Field(default=5, ge=1)
+    lr_min: float = Field(default=1e-4, ge=0)
+    flip_means: bool = False
+
+
+class ICaRL(Learner):
+    """Predictors: "nme" (primary), minus the squared distance to the class means; "fc", the linear head.
+    Without a memory there are no means, and "fc" is all there is.
+
+    The poster's row used `released`; see docs/poster.md.
+    """
+
+    title = "iCaRL"
+    Config = ICaRLConfig
+    needs = Needs(teacher=True)
+    presets = {"released": {"old_loss": "ce+sum-bce", "schedule": "plateau"}, "sound": {}}
+    cfg: ICaRLConfig
+
+    def stages(self, phase: Phase) -> list[Stage]:
+        pool, optim = phase.memory + phase.new, self.cfg.train
+        if self.cfg.schedule == "recipe":
+            return [Stage("train", pool, optim)]
+        held = phase.holdout[phase.holdout.quota >= phase.lo]
+        patience = {
+            "schedule": "plateau",
+            "milestones": (),
+            "patience": self.cfg.patience,
+            "lr_min": self.cfg.lr_min,
+        }
+        return [Stage("train", pool, Optimisation(**{**dict(optim), **patience}), val=held)]
+
+    def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        old = self.teacher_logits(batch)
+        if self.cfg.old_loss == "bce":
+            return {"bce": self.sigmoid_loss(batch, out.logits, old)}
+        terms = {"ce": self.classify(batch, out.logits).mean()}
+        if old is None:
+            return terms
+        student = out.logits[:, : old.shape[1]]
+        if self.cfg.old_loss == "ce+kd":
+            kd = knowledge_distillation(student, old, self.cfg.temperature)
+        else:
+            kd = sigmoid_distillation(student, old)
+        return {**terms, "kd": self.cfg.distillation * kd}
+
+    def sigmoid_loss(self, batch: Batch, logits: Tensor, old: Tensor | None) -> Tensor:
+        """Binary cross-entropy over all units, summed over units, batch mean: old units follow the teacher's
+        sigmoids, new ones the labels; exemplars get no hard label on old units."""
+        targets = F.one_hot(batch.targets, logits.shape[1]).float()
+        if old is not None:
+            targets = torch.cat([old.sigmoid(), targets[:, old.shape[1] :]], dim=1)
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
+
+    def end_phase(self, phase: Phase) -> None:
+        kept = self.keep_exemplars(phase)
+        if len(kept.pool):
+            views = [kept.features]
+            if self.cfg.flip_means:
+                views.append(self.tools.sweep(kept.pool, flip=True).features)
+            self.state["means"] = class_means(views, kept, phase.hi).to(self.net.head.weight.device)
+        self.freeze_teacher()
+
+    def scores(self, images: Tensor) -> dict[str, Tensor]:
+        out = self.net(images)
+        fc = self.net.calibrated(out, "test")
+        if "means" not in self.state:
+            return {"fc": fc}
+        features = F.normalize(self.embed(out), dim=1)
+        return {"nme": -torch.cdist(features, self.state["means"]).square(), "fc": fc}
+
+
+def class_means(views: list[Tensor], kept: Sweep, n_classes: int) -> Tensor:
+    """Normalised mean of each class's normalised features [n_classes, D], over all views; zero for a class
+    without a row."""
+    total = torch.zeros(n_classes, views[0].shape[1])
+    for features in views:
+        total.index_add_(0, kept.pool.quota, F.normalize(features, dim=1))
+    return F.normalize(total, dim=1)

@@ -1,0 +1,44 @@
+"""`imbcil-bench table`: results of finished runs beside what papers printed."""
+
+from pathlib import Path
+
+import click
+
+FORMATS = ("terminal", "markdown", "latex", "html", "csv", "json")
+
+
+@click.command(epilog="Example: imbcil-bench table --metric last_acc_total --format latex --out results.tex")
+@click.argument("name", required=False)
+@click.option("--store", help="Folder of the runs; default: IMBCIL_STORE, else ./imbcil-store.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Default: as --out ends, else the terminal's."
+)
+@click.option(
+    "--metric", "metrics", multiple=True, help="Such as last_acc_few; repeatable. Default: both averages."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="A file instead of standard output."
+)
+@click.option(
+    "--include-recalled", is_flag=True, help="Printed values that nobody could look up again, marked †."
+)
+def command(
+    name: str | None,
+    store: str | None,
+    form: str | None,
+    metrics: tuple[str, ...],
+    out: Path | None,
+    include_recalled: bool,
+) -> None:
+    """Learners as rows, protocol × dataset as columns: mean ± std over seeds, beside published values.
+
+    NAME is a layout with rows and columns of its own, such as `poster`.
+    """
+    from imbcil.harness.store.layout import Store, store_root
+    from imbcil.reports.output import chosen_format, write_report
+    from imbcil.reports.request import requested_report
+
+    report = requested_report(Store(store_root(store)), name, metrics, include_recalled=include_recalled)
+    for sentence in report.warnings:
+        click.echo(f"Warning: {sentence}", err=True)
+    write_report(report, chosen_format(form, out), out)

@@ -1,0 +1,83 @@
+"""A run's identity: `run_key`, a sha256 over all that its numbers follow from, and its stored config."""
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from imbcil.harness.request import RunRequest
+from imbcil.harness.resolve import Part, Plan, protocol_settings
+from imbcil.protocols.scenario import Scenario
+
+NOT_IDENTITY = {"name", "summary", "published", "preset", "reduced", "learners"}  # of a recipe
+KEY_DIGITS = 16
+
+
+def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, resolved: dict[str, Any]) -> str:
+    """16 hex digits. `resolved`: precision, compiled, device type."""
+    recipe = plan.recipe.model_dump(mode="json", exclude=NOT_IDENTITY)
+    content = {
+        "protocol": protocol_settings(request, plan.recipe, seed).model_dump(mode="json"),
+        "digest": scenario.digest,
+        "recipe": recipe,
+        "preset": plan.preset,
+        "parts": [
+            [part.name, part.version, part.cfg.model_dump(mode="json")]
+            for part in (plan.learner, *plan.plugins)
+        ],
+        "seed": seed,
+        "vary": request.vary,
+        **resolved,
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def stored_config(plan: Plan, request: RunRequest, seed: int, resolved: dict[str, Any]) -> str:
+    """The run as a `--config` file with everything written out: running it repeats the run."""
+    recipe = plan.recipe.model_dump(mode="json", exclude={"learners"})
+    settings: dict[str, Any] = {}
+    for part in (plan.learner, *plan.plugins):
+        settings |= settings_of(part)
+    content = {
+        "protocol": request.protocol,
+        **protocol_settings(request, plan.recipe, seed).model_dump(
+            mode="json", include={"dataset", "n_tasks", "base", "step", "sizes", "order", "imbalance", "rho"}
+        ),
+        "method": [plan.method],
+        "seeds": [seed],
+        "vary": request.vary,
+        "recipe": recipe,
+        "preset": plan.preset,
+        "set": settings,
+        "precision": resolved["precision"],
+        "compile": "on" if resolved["compiled"] else "off",
+        "device": resolved["device"],
+    }
+    kept = {name: value for name, value in content.items() if value is not None}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def settings_of(part: Part) -> dict[str, Any]:
+    """A part's settings as `<name>.<key>: value`."""
+    return {f"{part.name}.{key}": value for key, value in part.cfg.model_dump(mode="json").items()}
+
+
+def command_line(plan: Plan, request: RunRequest, seed: int) -> str:
+    """What a person types to get this run, without its store and paths."""
+    flags: list[tuple[str, Any]] = [("protocol", request.protocol)]
+    flags += [(name.replace("_", "-"), getattr(request, name)) for name in ("n_tasks", "base", "step")]
+    flags += [("sizes", ",".join(map(str, request.sizes)) if request.sizes else None)]
+    flags += [(name, getattr(request, name)) for name in ("dataset", "order", "imbalance", "rho", "memory")]
+    flags += [("method", plan.method), ("seed", seed or None)]
+    flags += [("vary", request.vary if request.vary != "model" else None), ("preset", request.preset)]
+    flags += [("recipe", plan.recipe.name if request.recipe else None)]
+    flags += [("set", f"{path}={_shown(value)}") for path, value in request.set.items()]
+    return " ".join(
+        ["imbcil-bench run", *(f"--{name} {value}" for name, value in flags if value is not None)]
+    )
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list | bool) or value is None else str(value)

@@ -1,0 +1,208 @@
+"""The only epoch loop and the only backward pass of the code base."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imbcil.harness.base.errors import ContractViolation, RunStopped
+from imbcil.harness.batch import Batch, Outputs
+from imbcil.harness.composition import Plugins
+from imbcil.harness.contract import Learner
+from imbcil.harness.images import ImageBank
+from imbcil.harness.optimiser import NamedOptimiser, Plateau
+from imbcil.harness.pools import Pool
+from imbcil.harness.samplers import Online, Rows, without_single_rows
+from imbcil.harness.stages import Stage
+from imbcil.harness.tools import evaluation_mode, seeded
+
+
+@dataclass
+class StagePosition:
+    """How far a stage is: all that a checkpoint must know besides learner, plug-ins and optimiser."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)  # loss terms of this epoch so far, on the device
+    plateau: Plateau = field(default_factory=Plateau)
+
+
+@dataclass
+class StageContext:
+    """What one stage runs in. `key`: (seed, phase, stage name), the root of every draw. `after_step` and
+    `after_epoch` are the runner's: checkpoints and progress."""
+
+    learner: Learner
+    plugins: Plugins
+    stage: Stage
+    pool: Pool
+    bank: ImageBank
+    n_classes: int
+    key: tuple[object, ...]
+    optimiser: NamedOptimiser
+    position: StagePosition
+    after_step: Callable[[int], None]
+    after_epoch: Callable[[dict[str, float], float, int], None]
+
+
+def train_stage(run: StageContext) -> None:
+    """Train one stage from wherever `run.position` stands; each checkpoint resumes bit for bit."""
+    stage, position = run.stage, run.position
+    counts = run.pool.counts(run.n_classes).to(run.bank.device)
+    stochastic = any(
+        isinstance(module, nn.modules.dropout._DropoutNd) for module in run.learner.net.modules()
+    )
+    while position.epoch < stage.optim.epochs and not position.plateau.stopped:
+        plan = epoch_plan(run, position.epoch)
+        started, images = time.monotonic(), 0
+        for step in range(position.step, len(plan)):
+            run.optimiser.set_learning_rates(position.epoch, step, len(plan), position.plateau.scale)
+            batch = training_batch(run, plan[step], position.epoch, step, len(plan), counts)
+            with seeded(*run.key, "step", position.epoch, step) if stochastic else nullcontext():
+                terms = train_step(run, batch)
+            record(position.sums, terms)
+            position.step = step + 1
+            images += len(batch.images)
+            run.after_step(len(batch.images))
+        means = checked_means(position.sums, len(plan), run)
+        if stage.optim.schedule == "plateau" and stage.val is not None and len(stage.val):
+            position.plateau.update(validation_loss(run, position.epoch, counts), stage.optim)
+        position.epoch, position.step, position.sums = position.epoch + 1, 0, {}
+        run.after_epoch(means, time.monotonic() - started, images)
+
+
+def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
+    """One forward pass, one backward pass, one step. Returns the detached loss terms."""
+    learner, stage = run.learner, run.stage
+    out: Outputs = learner.net(batch.images)  # the one forward; autocast covers the backbones inside
+    terms = dict((stage.loss or learner.loss)(batch, out))
+    for plugin in run.plugins.items:
+        extra = plugin.extra_loss(batch, out, learner)
+        if twice := extra.keys() & terms.keys():
+            raise ContractViolation(
+                f"{plugin.name} adds the loss term {min(twice)!r}, which is there already."
+            )
+        terms |= extra
+    run.optimiser.zero_grad()
+    torch.stack(list(terms.values())).sum().backward()
+    own = stage.owner == "learner"
+    if own:
+        learner.adjust_gradients(batch, out)
+    for plugin in run.plugins.items:
+        plugin.adjust_gradients(batch, out, learner)
+    run.optimiser.step()
+    if own:
+        learner.after_step(batch)
+    for plugin in run.plugins.items:
+        plugin.after_step(batch)
+    return {name: term.detach() for name, term in terms.items()}
+
+
+def epoch_plan(run: StageContext, epoch: int) -> list[Rows]:
+    """The epoch's batches, from its key alone: a resumed run makes the same plan and skips what is done."""
+    generator = run.learner.tools.gen("order", *run.key[1:], epoch)
+    plan = run.stage.sampler.plan(run.pool, run.stage.optim.batch, generator)
+    if any(isinstance(module, nn.BatchNorm1d) for module in run.learner.net.modules()):
+        return without_single_rows(plan)
+    return plan
+
+
+def training_batch(run: StageContext, rows: Rows, epoch: int, step: int, steps: int, counts: Tensor) -> Batch:
+    """Cut the rows' images from the bank and augment them; every draw is keyed by the step."""
+    pool, stream = run.pool[rows.rows], rows.stream
+    generator = run.learner.tools.gen("augment", *run.key[1:], epoch, step)
+    if isinstance(run.stage.sampler, Online) and run.stage.sampler.replay and len(run.learner.memory):
+        held = run.learner.memory.pool()
+        drawn = held[torch.randperm(len(held), generator=generator)[: run.stage.sampler.replay]]
+        stream = torch.cat([stream, torch.ones(len(drawn), dtype=stream.dtype)])
+        pool = pool + drawn
+    device = run.bank.device
+    return Batch(
+        images=run.bank.train_images(pool.index, generator),
+        targets=run.bank.targets(pool.index).to(device),
+        mask=None,
+        index=pool.index,
+        slot=pool.slot,
+        stream=stream.to(device),
+        counts=counts,
+        stage=run.stage.name,
+        epoch=epoch,
+        step=step,
+        steps=steps,
+        total=steps * run.stage.optim.epochs,
+        extras=stored_extras(run.learner, pool.slot, device),
+    )
+
+
+def stored_extras(learner: Learner, slot: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """The memory's extra columns for a batch [B, w]; NaN (0 for integers) in rows that are not exemplars."""
+    extras = {}
+    for name, column in learner.memory.extras.items():
+        rows = column[slot.clamp(min=0)].clone()
+        rows[slot < 0] = float("nan") if rows.is_floating_point() else 0
+        extras[name] = rows.to(device)
+    return extras
+
+
+def record(sums: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
+    """Add up on the device: reading a value here would stall a GPU at each step."""
+    for name, term in terms.items():
+        if name in sums:
+            sums[name] += term
+        else:
+            sums[name] = term.clone()
+
+
+def checked_means(sums: dict[str, Tensor], steps: int, run: StageContext) -> dict[str, float]:
+    """Mean of each term over the epoch. Raises RunStopped naming phase, epoch and term if one is not finite."""
+    values = torch.stack(list(sums.values())).tolist() if sums else []
+    for name, value in zip(sums, values, strict=True):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise RunStopped(
+                f"The loss term {name!r} of {run.learner.name} is not finite in phase {run.key[1]}, stage "
+                f"{run.stage.name}, epoch {run.position.epoch + 1}. The last good checkpoint stays; "
+                "try a smaller learning rate (--set train.lr=...)."
+            )
+    return {name: value / max(steps, 1) for name, value in zip(sums, values, strict=True)}
+
+
+@torch.no_grad()
+def validation_loss(run: StageContext, epoch: int, counts: Tensor) -> float:
+    """Mean over images of the stage's loss on its validation pool, in evaluation mode."""
+    pool = run.stage.val
+    assert pool is not None
+    total = torch.zeros((), device=run.bank.device)
+    with evaluation_mode(run.learner.net):
+        for rows in torch.split(torch.arange(len(pool)), run.stage.optim.batch):
+            part = pool[rows]
+            batch = Batch(
+                images=run.bank.test_images(part.index),
+                targets=run.bank.targets(part.index).to(run.bank.device),
+                mask=None,
+                index=part.index,
+                slot=part.slot,
+                stream=torch.zeros_like(part.slot),
+                counts=counts,
+                stage=run.stage.name,
+                epoch=epoch,
+                step=0,
+                steps=1,
+                total=run.stage.optim.epochs,
+            )
+            terms = (run.stage.loss or run.learner.loss)(batch, run.learner.net(batch.images))
+            total += torch.stack(list(terms.values())).sum() * len(part)
+    return float(total) / len(pool)
+
+
+def position_to_state(position: StagePosition) -> dict[str, Any]:
+    return {
+        "epoch": position.epoch, "step": position.step, "sums": position.sums, "plateau": position.plateau.to_state()
+    }  # fmt: skip
+
+
+def position_from_state(state: dict[str, Any]) -> StagePosition:
+    return StagePosition(state["epoch"], state["step"], state["sums"], Plateau(**state["plateau"]))

@@ -1,0 +1,332 @@
+"""A run's events, phase by phase: build, train the stages, end the phase, evaluate, record, checkpoint."""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbcil.harness.base.errors import RunStopped
+from imbcil.harness.batch import Phase
+from imbcil.harness.composition import Plugins, check_effect, check_head
+from imbcil.harness.contract import Learner
+from imbcil.harness.costs import Costs
+from imbcil.harness.evaluation import evaluate, score_arrays
+from imbcil.harness.images import ImageBank
+from imbcil.harness.loop import (
+    StageContext,
+    StagePosition,
+    checked_means,
+    position_from_state,
+    position_to_state,
+    train_stage,
+)
+from imbcil.harness.memory import Memory
+from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
+from imbcil.harness.network.runtime import EVALUATION_BATCH, Runtime
+from imbcil.harness.network.selectors import select
+from imbcil.harness.optimiser import NamedOptimiser
+from imbcil.harness.phase_report import write_phase_report
+from imbcil.harness.phases import phase_view
+from imbcil.harness.pools import Pool
+from imbcil.harness.recipes import Recipe
+from imbcil.harness.stages import Stage
+from imbcil.harness.state import decode, encode
+from imbcil.harness.store.checkpoint import CheckpointStore
+from imbcil.harness.store.run_folder import PhaseRecord, RunFolder
+from imbcil.harness.store.run_info import RunInfo
+from imbcil.harness.tools import Tools, base_criterion, seeded
+from imbcil.harness.view import EpochProgress, RunView
+from imbcil.protocols.scenario import Scenario
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved where it stands."""
+
+
+@dataclass
+class Setting:
+    """All that a run is made of; built by `harness/suite.py`."""
+
+    info: RunInfo
+    scenario: Scenario
+    recipe: Recipe
+    learner: Learner
+    plugins: Plugins
+    runtime: Runtime
+    train_bank: ImageBank
+    test_bank: ImageBank
+    folder: RunFolder
+    view: RunView
+    checkpoint_every: float = 60.0  # seconds; 0 = after every step
+    stop: threading.Event | None = None
+
+
+class Runner:
+    """Takes a run from wherever its folder stands to its end. `on_phase` is told after each finished phase."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.s = setting
+        self.learner, self.plugins = setting.learner, setting.plugins
+        self.seed = setting.info.seed if "model" in setting.info.vary else 0
+        self.phase, self.point, self.stage_number = 0, "start", 0
+        self.opened: dict[str, Any] | None = None  # a stage that a checkpoint left open
+        self.costs = Costs(setting.runtime.device)
+        self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
+        self.criterion_calls = 0
+        self._equip()
+
+    # --- setting up ---------------------------------------------------------------------------------------------
+
+    def _equip(self) -> None:
+        tools = Tools(self.s.train_bank, self.seed, self.learner.embed)
+        inner = self.plugins.criterion(base_criterion)
+
+        def counted(*arguments: Any) -> Tensor:
+            self.criterion_calls += 1
+            return inner(*arguments)
+
+        tools.criterion = counted
+        self.learner.tools = tools
+        self.learner.memory = Memory(self._memory_settings())
+        for plugin in self.plugins.items:
+            plugin.tools = tools
+
+    def _memory_settings(self) -> Any:
+        settings = self.s.recipe.memory
+        return (
+            settings.model_copy(update={"budget": "0"}) if self.learner.needs.memory == "none" else settings
+        )
+
+    def _build_network(self) -> None:
+        backbone = ModuleSpec(kind=self.s.recipe.backbone.name, options=self.s.recipe.backbone.options)
+        spec = NetSpec(backbones=(backbone,), head=ModuleSpec(kind="linear"))
+        spec = self.plugins.design(self.learner.design(spec))
+        check_head(spec, self.learner, self.plugins)
+        with seeded(self.seed, "network"):
+            self.learner.state["net"] = Network(spec, self.s.runtime)
+
+    # --- the events ---------------------------------------------------------------------------------------------
+
+    def run(self) -> list[PhaseRecord]:
+        """Train what is left. Raises Interrupted when asked to stop, RunStopped when it cannot go on."""
+        resumed = self._resume()
+        self.s.view.run_started(self.s.info, self._place() if resumed else "")
+        while self.phase < len(self.s.scenario.phases):
+            self._run_phase()
+        return self.s.folder.records()
+
+    def _run_phase(self) -> None:
+        learner, t = self.learner, self.phase
+        if self.point == "start":
+            if t == 0:
+                self._build_network()
+            phase = self._phase_view()
+            learner.tools.net = learner.net
+            learner.tools.logged, learner.tools.logged_per_class = {}, {}
+            with seeded(self.seed, "begin", t):
+                learner.begin_phase(phase)
+                for plugin in self.plugins.items:
+                    plugin.begin_phase(phase, learner)
+            self.costs.reset()
+            self.point, self.stage_number = "stages", 0
+            self.save()
+        phase = self._phase_view()
+        learner.tools.net = learner.net
+        while self.stage_number < len(stages := self.plugins.stages(phase, learner)):
+            self._run_stage(phase, stages[self.stage_number])
+            self.stage_number += 1
+            self.save()
+            if t == 0 and self.stage_number == 1:
+                check_effect(self.plugins, self.criterion_calls, stages)
+        self._end_phase(phase)
+
+    def _run_stage(self, phase: Phase, stage: Stage) -> None:
+        learner, opened = self.learner, self.opened
+        self.opened = None
+        key = (self.seed, phase.index, stage.name)
+        stage = _reduced(stage, self.s.recipe.epochs_divisor)
+        if opened is None:
+            with seeded(*key, "begin"):
+                if stage.begin is not None:
+                    stage.begin()
+                learner.tools.net = learner.net
+                pool = stage.pool() if callable(stage.pool) else stage.pool
+                if not len(pool):
+                    self.s.view.message(f"phase {phase.index}: stage {stage.name} has no rows and is skipped")
+                    return
+                self._allow_gradients(stage)
+                self.plugins.wrap(learner.net, stage)
+                for plugin in self.plugins.items:
+                    plugin.begin_stage(stage, learner)
+            position = StagePosition()
+        else:
+            pool, position = Pool(*(column.cpu() for column in opened["pool"])), opened["position"]
+        self._allow_gradients(stage)
+        set_modes(learner.net, stage.live)
+        optimiser = NamedOptimiser(learner.net, stage)
+        if opened is not None:
+            optimiser.load_state(opened["optimiser"])
+        self.s.runtime.compile_sizes = frozenset({EVALUATION_BATCH, stage.optim.batch})
+        context = StageContext(
+            learner, self.plugins, stage, pool, self.s.train_bank, phase.hi, key, optimiser, position,
+            after_step=lambda images: self._after_step(context, images),
+            after_epoch=lambda means, seconds, images: self._after_epoch(context, means, seconds, images),
+        )  # fmt: skip
+        train_stage(context)
+        with seeded(*key, "end"):
+            for plugin in reversed(self.plugins.items):
+                plugin.end_stage(stage, learner)
+            self.plugins.unwrap(learner.net)
+            if stage.end is not None:
+                stage.end()
+        learner.net.requires_grad_(True)
+        learner.tools.net = learner.net
+
+    def _allow_gradients(self, stage: Stage) -> None:
+        net = self.learner.net
+        net.requires_grad_(False)
+        for group in stage.train:
+            for value in select(net, group.select).values():
+                value.requires_grad_(True)
+
+    def _end_phase(self, phase: Phase) -> None:
+        learner = self.learner
+        ended = time.monotonic()
+        with seeded(self.seed, "end", phase.index):
+            for plugin in self.plugins.items:
+                plugin.end_phase(phase, learner)
+            learner.tools.net = learner.net
+            learner.end_phase(phase)
+        learner.tools.net = learner.net
+        self.costs.end_s += time.monotonic() - ended
+        started = time.monotonic()
+        rows = torch.cat([torch.from_numpy(part.test) for part in self.s.scenario.phases[: phase.index + 1]])
+        scores = evaluate(learner, self.s.test_bank, rows)
+        arrays = score_arrays("test", rows, self.s.test_bank.targets(rows), scores)
+        if len(phase.holdout):
+            held = phase.holdout.index
+            holdout = evaluate(learner, self.s.train_bank, held)
+            arrays |= score_arrays("holdout", held, self.s.train_bank.targets(held), holdout)
+        self.costs.evaluation_s += time.monotonic() - started
+        self.s.folder.save_scores(phase.index, arrays)
+        record = write_phase_report(
+            self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs
+        )
+        self.phase, self.point, self.stage_number = phase.index + 1, "start", 0
+        self.save()
+        self.s.view.phase_finished(self.s.info, record)
+
+    def _phase_view(self) -> Phase:
+        return phase_view(
+            self.s.scenario, self.phase, self.learner.memory.pool(), self.learner.needs.privileged
+        )
+
+    # --- inside a stage -----------------------------------------------------------------------------------------
+
+    def _after_step(self, context: StageContext, images: int) -> None:
+        self.costs.images += images
+        stopping = self.s.stop is not None and self.s.stop.is_set()
+        if stopping or time.monotonic() - self.saved_at >= self.s.checkpoint_every:
+            self.save(context)
+        if stopping:
+            raise Interrupted(self._place(context.position))
+
+    def _after_epoch(
+        self, context: StageContext, means: dict[str, float], seconds: float, images: int
+    ) -> None:
+        self.costs.train_s += seconds
+        self.costs.trained_images += images
+        position, stage = context.position, context.stage
+        self.s.view.epoch(
+            EpochProgress(
+                run=f"{self.s.info.method} s{self.s.info.seed}",
+                phase=self.phase,
+                phases=len(self.s.scenario.phases),
+                stage=stage.name,
+                epoch=position.epoch,
+                epochs=stage.optim.epochs,
+                terms=means,
+                images_per_s=images / max(seconds, 1e-9),
+            )
+        )
+
+    def _place(self, position: StagePosition | None = None) -> str:
+        inside = position or (self.opened["position"] if self.opened else None)
+        where = f"phase {self.phase} of {len(self.s.scenario.phases)}"
+        return where if inside is None else f"{where}, epoch {inside.epoch + 1}, step {inside.step}"
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def save(self, context: StageContext | None = None) -> None:
+        """Write a checkpoint of this very moment. Raises RunStopped instead of saving a non-finite state."""
+        state: dict[str, Any] = {
+            "phase": self.phase,
+            "point": self.point,
+            "stage_number": self.stage_number,
+            "threads": torch.get_num_threads(),
+            "learner": self.learner.state,
+            "plugins": {plugin.name: plugin.state for plugin in self.plugins.items},
+            "wrapped": sorted(self.plugins.wrapped_ever),
+            "memory": self.learner.memory.to_state(),
+            "logged": dict(self.learner.tools.logged),
+            "logged_per_class": dict(self.learner.tools.logged_per_class),
+            "costs": self.costs.to_state(),
+            "stage": None,
+        }
+        if context is not None:
+            checked_means(context.position.sums, max(context.position.step, 1), context)
+            state["stage"] = {
+                "pool": [column.clone() for column in context.pool.columns],
+                "position": position_to_state(context.position),
+                "optimiser": context.optimiser.to_state(),
+            }
+        tree, tensors = encode(state)
+        require_finite(tensors, self.learner.name, self._place(context.position if context else None))
+        self.checkpoints.save(tree, tensors)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> bool:
+        self.saved_at = time.monotonic()
+        found = self.checkpoints.load()
+        if found is None:
+            return False
+        state = decode(*found, self.s.runtime, self.plugins)
+        torch.set_num_threads(state["threads"])
+        self.phase, self.point, self.stage_number = state["phase"], state["point"], state["stage_number"]
+        self.learner.state = state["learner"]
+        for plugin in self.plugins.items:
+            plugin.state = state["plugins"][plugin.name]
+        self.plugins.wrapped_ever = set(state["wrapped"])
+        self.learner.memory.load_state(state["memory"])
+        self.learner.tools.logged = state["logged"]
+        self.learner.tools.logged_per_class = state["logged_per_class"]
+        self.costs.load_state(state["costs"])
+        if state["stage"] is not None:
+            self.opened = {**state["stage"], "position": position_from_state(state["stage"]["position"])}
+        return True
+
+
+def _reduced(stage: Stage, divisor: int) -> Stage:
+    return replace(stage, optim=stage.optim.divided(divisor))
+
+
+def set_modes(net: Network, live: tuple[str, ...] = ()) -> None:
+    """Training mode, except for modules whose own parameters are all frozen: their BatchNorm statistics rest,
+    unless a prefix in `live` names them."""
+    net.train()
+    for name, module in net.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(value.requires_grad for value in own) and not name.startswith(live or ("\0",)):
+            module.training = False
+
+
+def require_finite(tensors: dict[str, Tensor], learner: str, place: str) -> None:
+    """Raise RunStopped naming the first network tensor that is not finite: it must never be saved."""
+    for name, tensor in tensors.items():
+        if "#" in name and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise RunStopped(
+                f"{name.split('#')[1]} of {learner} is not finite at {place}; the last checkpoint stays."
+            )
