@@ -192,7 +192,7 @@ def _config_text(truth: Truth) -> bytes:
     """The stored config; written anew only if it names folders of this machine."""
     clean = scrub_tree(truth.config)
     if clean == truth.config:
-        return truth.folder.config_path.read_bytes()
+        return scrub(truth.folder.config_path.read_text(encoding="utf-8")).encode()  # comments, too
     return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True).encode()
 
 
