@@ -1,0 +1,109 @@
+"""What stands under a table: which metric, which average, under which conditions, from which data."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from imbcil.reports.grouping import ColumnKey, Conditions
+from imbcil.reports.model import DAGGER, Row
+from imbcil.reports.printed import PublishedRow
+from imbcil.reports.verdicts import FEWEST_SEEDS, LARGEST_DIFFERENCE, WIDEST_INTERVAL
+
+MEASURES = {
+    "acc_total": "accuracy (%) over all test images of the classes seen",
+    "acc_task_mean": "accuracy (%) with all phases seen weighted equally",
+    "acc_new": "accuracy (%) on the newest phase's classes",
+    "acc_old": "accuracy (%) on the earlier phases' classes",
+    "acc_many": "accuracy (%) on classes with more than 100 training images",
+    "acc_medium": "accuracy (%) on classes with 20 to 100 training images",
+    "acc_few": "accuracy (%) on classes with fewer than 20 training images",
+    "forgetting": "best earlier accuracy minus the accuracy now, in points, mean over classes of earlier phases",
+    "forgetting_task_mean": "best earlier accuracy minus the accuracy now, in points, earlier phases weighted equally",
+    "forgetting_count_corr": "Spearman correlation of a class's forgetting with its training images",
+    "map": "mean average precision (%) over the classes seen so far",
+}
+VARIED = {
+    "model": "the model (initialisation and batches)",
+    "order": "the class order",
+    "sample": "which images the long tail keeps",
+}
+SHORT = 8  # hex digits of a digest that people compare by eye
+
+
+def metric_sentence(metric: str) -> str:
+    """`avg_acc_total: mean over all phases, the first included, of ...`."""
+    name = metric.removeprefix("final/")
+    when, _, measure = name.rpartition("/")[2].partition("_")
+    what = MEASURES.get(measure, measure)
+    if when == "avg":
+        return f"{name}: {what}; mean over all phases, the first included."
+    return f"{name}: {what}; after the last phase." if when == "last" else f"{name}."
+
+
+def conditions_sentence(conditions: Conditions) -> str:
+    changed = "".join(f", {path} = {value}" for path, value in conditions.overrides)
+    varied = " and ".join(VARIED.get(axis, axis) for axis in conditions.vary)
+    return (
+        f"Recipe {recipe_name(conditions)}{changed}; preset {conditions.preset}; memory {conditions.memory}; "
+        f"precision {conditions.precision}; seeds vary {varied}."
+    )
+
+
+def title(name: str, conditions: Conditions) -> str:
+    """A table's title: all in which two tables of one report can differ at a glance."""
+    return (
+        f"{name}: recipe {recipe_name(conditions)}, preset {conditions.preset}, "
+        f"memory {conditions.memory}, {conditions.precision}"
+    )
+
+
+def recipe_name(conditions: Conditions) -> str:
+    """The recipe, called reduced wherever it is named."""
+    return f"{conditions.recipe} (reduced)" if conditions.reduced else conditions.recipe
+
+
+def data_sentences(columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Iterable[str]]) -> list[str]:
+    """Order, profile and digests of each dataset's columns, and which data are embedded."""
+    alike: dict[str, list[str]] = {}
+    for column in columns:
+        imbalance = "balanced" if column.imbalance == "none" else column.imbalance
+        identity = _identity(column, sorted(set(digests.get(column, ()))))
+        alike.setdefault(f"{column.dataset}: {column.order} classes, {imbalance}", []).extend(identity)
+    said = [f"{text}{'; ' if found else ''}{', '.join(found)}." for text, found in alike.items()]
+    for dataset in sorted({column.dataset for column in columns if column.embedded}):
+        said.append(
+            f"{dataset} is embedded data, rendered by this program; no paper's number compares with it."
+        )
+    return said
+
+
+def _identity(column: ColumnKey, found: Sequence[str]) -> list[str]:
+    if len(found) > 1:
+        return [f"{column.column} family {column.family[:SHORT]} of {len(found)} scenarios"]
+    return [f"{column.column} digest {digest[:SHORT]}" for digest in found]
+
+
+def marks_sentence(rows: Sequence[Row]) -> str:
+    said = "Mean ± standard deviation over seeds (their number)"
+    if any(cell.mark for row in rows for cell in row.cells):
+        return f"{said}; best bold, second underlined, among complete rows that may be ranked."
+    return f"{said}."
+
+
+def published_sentences(shown: Sequence[PublishedRow], rows: Sequence[Row], judged: bool) -> list[str]:
+    """Where printed values come from, how verdicts are found, and how many of them miss by chance."""
+    said = []
+    for row in {(row.name, row.status): row for row in shown}.values():
+        seeds = "n unknown" if row.table.seeds is None else f"n = {row.table.seeds}"
+        mark = DAGGER if row.status == "recalled" else ""
+        compared = ", ".join(sorted({metric.removeprefix("final/") for _, metric in row.values}))
+        said.append(f"Published{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}.")
+    if not judged:
+        return [*said, "They are not compared: recipe, preset or varied axis is not the published one."]
+    verdicts = [cell.verdict for row in rows for cell in row.cells if cell.verdict]
+    intervals = sum(verdict.judgement in ("verified", "differs") for verdict in verdicts)
+    said.append(
+        f"In brackets measured minus published; verified: at least {FEWEST_SEEDS} seeds, at most "
+        f"{LARGEST_DIFFERENCE:.1f} points apart, 95 % interval at most ± {WIDEST_INTERVAL:.1f}."
+    )
+    if intervals:
+        said.append(f"Of {intervals} such intervals about {0.05 * intervals:.1f} miss by chance.")
+    return said

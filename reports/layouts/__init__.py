@@ -1,0 +1,1 @@
+"""Layouts: which rows and columns a named table has."""

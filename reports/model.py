@@ -1,0 +1,95 @@
+"""What a table is before it is drawn: plain frozen records that every renderer reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from imbcil.reports.aggregate import Summary
+from imbcil.reports.grouping import ColumnKey, Conditions
+from imbcil.reports.verdicts import Verdict
+
+Mark = Literal["", "best", "second"]
+DAGGER = "†"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a row. Nothing measured and nothing printed: empty, never zero."""
+
+    measured: Summary | None = None
+    published: float | None = None
+    verdict: Verdict | None = None
+    images: bool = True  # whether the column's data are on this machine
+    mark: Mark = ""
+
+    @property
+    def text(self) -> str:
+        """`35.40 ± 0.31 (3)`: mean, standard deviation, seeds; or the printed value and where it stands."""
+        if self.published is not None:
+            said = (
+                self.verdict if self.images else None
+            )  # the measured cell above already says "no images here"
+            return f"{self.published:.2f}" + (f" ({said})" if said else "")
+        if self.measured is None:
+            return "" if self.images else "no images here"
+        spread = "" if self.measured.std is None else f" ± {self.measured.std:.2f}"
+        return f"{self.measured.mean:.2f}{spread} ({self.measured.n})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A learner's measured row, or the printed row that belongs to it."""
+
+    kind: Literal["measured", "published"]
+    label: str
+    method: str
+    cells: tuple[Cell, ...]  # one for each slot
+    predictor: str = ""
+    tags: tuple[str, ...] = ()  # "upper bound", "recon", "incomplete", ...
+    status: str = ""  # of a published row: primary, secondary, recalled
+    source: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # in which it differs from its neighbours
+
+    @property
+    def heading(self) -> str:
+        """The row's first cell: label and tags."""
+        tags = f" ({', '.join(self.tags)})" if self.tags else ""
+        return f"{self.label}{tags}"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One column of numbers: a scenario family and a metric."""
+
+    column: ColumnKey
+    metric: str
+
+    @property
+    def metric_name(self) -> str:
+        return self.metric.removeprefix("final/")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows over slots; all numbers share `conditions`."""
+
+    title: str
+    conditions: Conditions
+    slots: tuple[Slot, ...]
+    headings: Mapping[ColumnKey, tuple[str, ...]]  # lines over a column: protocol, dataset, what is special
+    rows: tuple[Row, ...]
+    caption: tuple[str, ...]  # sentences
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[ColumnKey, ...]:
+        return tuple(dict.fromkeys(slot.column for slot in self.slots))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All tables of one request, and what must be said below them."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # folders that could not be read; for stderr

@@ -1,0 +1,96 @@
+"""What a table should show: the reader's choices, and layouts by name (`layouts/*.yaml`)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from imbcil.harness.base.config import Frozen, validated
+from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.yaml_files import parse_yaml
+from imbcil.reports.collect import StoredRun
+from imbcil.reports.grouping import ColumnKey, Conditions
+
+FOLDER = "imbcil.reports.layouts"
+NO_LAYOUTS = ("labels.yaml",)
+
+SINGLE_LABEL = ("final/avg_acc_task_mean", "final/avg_acc_total")
+MULTI_LABEL = ("final/avg_map", "final/last_map")
+
+
+class Layout(Frozen):
+    """A table whose rows and columns are known before anything was run."""
+
+    title: str
+    recipes: tuple[str, ...]
+    presets: tuple[str, ...] = ("released", "sound")
+    memory: str
+    order: str = "shuffled"
+    imbalance: str
+    metrics: tuple[str, ...] = ()
+    columns: tuple[Mapping[str, tuple[str, ...]], ...]  # dataset -> its columns, in order
+    methods: tuple[str, ...]
+
+    def planned(self) -> list[ColumnKey]:
+        """The layout's columns before anything was run: without a family."""
+        return [
+            ColumnKey(column, dataset, self.order, self.imbalance)
+            for group in self.columns
+            for dataset, columns in group.items()
+            for column in columns
+        ]
+
+    def conditions(self) -> Conditions:
+        """The conditions under which the layout's first table is meant to be filled."""
+        return Conditions(self.recipes[0], self.presets[0], self.memory, "any", ("model",))
+
+    def takes(self, run: StoredRun) -> bool:
+        """Whether a run belongs into this layout."""
+        info = run.info
+        return (
+            info.method in self.methods
+            and info.recipe in self.recipes
+            and info.preset in self.presets
+            and info.memory == self.memory
+            and any(
+                (key.column, key.dataset, key.order, key.imbalance)
+                == (info.column, info.dataset, info.order, info.imbalance)
+                for key in self.planned()
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a reader asks of a table."""
+
+    metrics: tuple[str, ...] = ()  # empty: the layout's, else both averages
+    include_recalled: bool = False
+    layout: Layout | None = None
+    images_at_hand: Callable[[str], bool] = lambda dataset: True  # by dataset name
+
+    def metrics_for(self, label_kind: str) -> tuple[str, ...]:
+        if self.metrics:
+            return tuple(full_name(metric) for metric in self.metrics)
+        if self.layout and self.layout.metrics:
+            return self.layout.metrics
+        return MULTI_LABEL if label_kind == "multi" else SINGLE_LABEL
+
+
+def layout_names() -> list[str]:
+    names = (item.name for item in files(FOLDER).iterdir())
+    return sorted(
+        name.removesuffix(".yaml") for name in names if name.endswith(".yaml") and name not in NO_LAYOUTS
+    )
+
+
+def load_layout(name: str) -> Layout:
+    """A layout by name. Raises UnknownName with the nearest known ones."""
+    if name not in layout_names():
+        raise UnknownName("table layout", name, layout_names())
+    text = files(FOLDER).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return validated(Layout, parse_yaml(text, f"{name}.yaml"), f"{name}.yaml")
+
+
+def full_name(metric: str) -> str:
+    """`avg_acc_total` and `final/avg_acc_total` are the same metric."""
+    return metric if metric.startswith("final/") else f"final/{metric}"

@@ -1,0 +1,83 @@
+"""A report as flat records, one for each cell: what CSV and JSON carry."""
+
+from collections.abc import Iterator
+
+from imbcil.reports.model import Cell, Report, Row, Slot, Table
+
+FIELDS = (
+    *("kind", "label", "method", "predictor", "settings", "tags", "status", "source"),
+    *("column", "dataset", "order", "imbalance", "embedded", "family", "metric"),
+    *("recipe", "reduced", "overrides", "preset", "memory", "precision", "vary"),
+    *("state", "mean", "std", "half_width_95", "n", "seeds", "mark", "published", "difference", "verdict"),
+)
+Value = str | int | float | bool | None
+
+
+def cell_records(report: Report) -> Iterator[dict[str, Value]]:
+    """Every cell with all that identifies it. Empty cells are there, without a number."""
+    for table in report.tables:
+        for row in table.rows:
+            for slot, cell in zip(table.slots, row.cells, strict=True):
+                if row.kind == "measured" or cell.published is not None:
+                    yield {
+                        **row_fields(row),
+                        **slot_fields(slot),
+                        **conditions_fields(table),
+                        **cell_fields(cell),
+                    }
+
+
+def row_fields(row: Row) -> dict[str, Value]:
+    return {
+        "kind": row.kind,
+        "label": row.label,
+        "method": row.method,
+        "predictor": row.predictor,
+        "settings": " ".join(f"{key}={value}" for key, value in row.settings.items()),
+        "tags": " ".join(tag.replace(" ", "-") for tag in row.tags),
+        "status": row.status,
+        "source": row.source,
+    }
+
+
+def slot_fields(slot: Slot) -> dict[str, Value]:
+    column = slot.column
+    return {
+        "column": column.column,
+        "dataset": column.dataset,
+        "order": column.order,
+        "imbalance": column.imbalance,
+        "embedded": column.embedded,
+        "family": column.family,
+        "metric": slot.metric,
+    }
+
+
+def conditions_fields(table: Table) -> dict[str, Value]:
+    conditions = table.conditions
+    return {
+        "recipe": conditions.recipe,
+        "reduced": conditions.reduced,
+        "overrides": " ".join(f"{key}={value}" for key, value in conditions.overrides),
+        "preset": conditions.preset,
+        "memory": conditions.memory,
+        "precision": conditions.precision,
+        "vary": " ".join(conditions.vary),
+    }
+
+
+def cell_fields(cell: Cell) -> dict[str, Value]:
+    measured, said = cell.measured, cell.verdict
+    state = "measured" if measured else "published" if cell.published is not None else "not run"
+    return {
+        "state": state if cell.images or state != "not run" else "no images here",
+        "mean": measured.mean if measured else None,
+        "std": measured.std if measured else None,
+        "half_width_95": measured.half_width if measured else None,
+        "n": measured.n if measured else None,
+        "seeds": " ".join(map(str, measured.seeds)) if measured else "",
+        "mark": cell.mark,
+        "published": cell.published,
+        "difference": said.difference if said else None,
+        "verdict": said.judgement if said else "",
+    }

@@ -1,0 +1,230 @@
+"""From stored runs to tables: one table for each set of conditions, one column for each scenario family."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imbcil.harness.base.errors import UnknownName
+from imbcil.reports import captions
+from imbcil.reports.aggregate import Summary, summarise
+from imbcil.reports.collect import Collection, StoredRun
+from imbcil.reports.grouping import (
+    ColumnKey,
+    Conditions,
+    RowKey,
+    by_conditions,
+    column_of,
+    conditions_of,
+    newest_per_seed,
+    rows_of,
+)
+from imbcil.reports.headings import headings
+from imbcil.reports.labels import legend, row_label, row_tags, short_names
+from imbcil.reports.model import Cell, Report, Row, Slot, Table
+from imbcil.reports.plan import MULTI_LABEL, SINGLE_LABEL, Layout, Request
+from imbcil.reports.printed import PublishedRow, published_rows
+from imbcil.reports.printed_rows import attach_printed_rows
+from imbcil.reports.ranking import needed_slots, with_marks
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Runs of one table."""
+
+    conditions: Conditions
+    runs: Sequence[StoredRun]
+    unfinished: Sequence[StoredRun]
+    request: Request
+
+
+def build_report(collection: Collection, request: Request | None = None) -> Report:
+    """All tables that the finished runs fill. Raises UnknownName for a metric that no run has."""
+    request = request or Request()
+    finished, unfinished = list(collection.finished), list(collection.unfinished)
+    if request.layout:
+        finished = [run for run in finished if request.layout.takes(run)]
+        unfinished = [run for run in unfinished if request.layout.takes(run)]
+    _require_known(request, finished)
+    groups = by_conditions(finished)
+    if request.layout and not groups:
+        groups = {request.layout.conditions(): []}
+    tables = []
+    for conditions, runs in groups.items():
+        waiting = [run for run in unfinished if conditions_of(run) == conditions]
+        table = _build(_Group(conditions, runs, waiting, request))
+        if table.slots:
+            tables.append(table)
+    return Report(tuple(tables), tuple(_unfinished_notes(unfinished)), collection.warnings)
+
+
+def _build(group: _Group) -> Table:
+    columns = _columns(group)
+    slots = tuple(Slot(column, metric) for column in columns for metric in _metrics(group))
+    rows = [_row(key, runs, slots, group) for key, runs in _rows(group).items()]
+    rows = [row for row in rows if not row.predictor or any(cell.measured for cell in row.cells)]
+    rows = with_marks(_with_gaps_named(rows, slots, group), slots)
+    printed = _printed(group, columns)
+    shown = attach_printed_rows(rows, printed, slots, group.conditions, _unchanged(group.runs))
+    layout = group.request.layout
+    return Table(
+        title=captions.title(layout.title if layout else "Results", group.conditions),
+        conditions=group.conditions,
+        slots=slots,
+        headings=headings(columns),
+        rows=tuple(shown),
+        caption=tuple(_caption(group, slots, shown, printed)),
+        notes=tuple(_replaced_notes(group)),
+    )
+
+
+def _columns(group: _Group) -> tuple[ColumnKey, ...]:
+    """The layout's columns with the families found for them, else those of the runs by name."""
+    found = sorted({column_of(run) for run in group.runs}, key=_column_order)
+    if not group.request.layout:
+        return tuple(found)
+    columns: list[ColumnKey] = []
+    for planned in group.request.layout.planned():
+        families = [key for key in found if replace(key, family="", embedded=False) == planned]
+        columns += families or [planned]
+    return tuple(columns)
+
+
+def _column_order(key: ColumnKey) -> tuple[object, ...]:
+    parts = key.column.split("-")
+    return (
+        key.embedded,
+        key.dataset,
+        parts[0],
+        tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts[1:]),
+        key.order,
+        key.imbalance,
+        key.family,
+    )
+
+
+def _metrics(group: _Group) -> tuple[str, ...]:
+    """The wanted metrics that at least one run of the table has (all of them where nothing was run)."""
+    wanted = group.request.metrics_for(group.conditions.label_kind)
+    present = {metric for run in group.runs for metric in run.final}
+    return tuple(metric for metric in wanted if not group.runs or metric in present)
+
+
+def _rows(group: _Group) -> dict[RowKey, list[StoredRun]]:
+    rows = rows_of(group.runs)
+    if not group.request.layout:
+        return rows
+    planned: dict[RowKey, list[StoredRun]] = {}
+    for method in group.request.layout.methods:
+        mine = {key: runs for key, runs in rows.items() if key.method == method}
+        planned |= mine or {RowKey(method): []}
+    return planned
+
+
+def _row(key: RowKey, runs: Sequence[StoredRun], slots: Sequence[Slot], group: _Group) -> Row:
+    return Row(
+        kind="measured",
+        label=row_label(key, short_names()),
+        method=key.method,
+        predictor=key.predictor,
+        tags=row_tags(key),
+        cells=tuple(_cell(key, runs, slot, group) for slot in slots),
+        settings=dict(key.variant),
+    )
+
+
+def _with_gaps_named(rows: Sequence[Row], slots: Sequence[Slot], group: _Group) -> list[Row]:
+    """Rows tagged `incomplete` where they lack a column that others fill, or a seed that is still to finish."""
+    needed = needed_slots([row.cells for row in rows], slots)
+    columns = {slot.column for slot in slots}
+    waiting = {run.info.method for run in group.unfinished if column_of(run) in columns}
+    named = []
+    for row in rows:
+        filled = [row.cells[place].measured is not None for place in needed]
+        gap = any(filled) and (not all(filled) or row.method in waiting)
+        named.append(replace(row, tags=(*row.tags, "incomplete")) if gap else row)
+    return named
+
+
+def _cell(key: RowKey, runs: Sequence[StoredRun], slot: Slot, group: _Group) -> Cell:
+    here = [run for run in runs if column_of(run) == slot.column]
+    if not here:
+        return Cell(images=group.request.images_at_hand(slot.column.dataset))
+    return Cell(measured=_summary(newest_per_seed(here), _of_predictor(slot.metric, key.predictor)))
+
+
+def _summary(runs: Mapping[int, StoredRun], metric: str) -> Summary | None:
+    """Mean over the seeds; nothing where one of them lacks the metric."""
+    values = {seed: run.final[metric] for seed, run in runs.items() if metric in run.final}
+    return summarise(values) if len(values) == len(runs) else None
+
+
+def _of_predictor(metric: str, predictor: str) -> str:
+    return metric.replace("final/", f"final/{predictor}/", 1) if predictor else metric
+
+
+def _printed(group: _Group, columns: tuple[ColumnKey, ...]) -> list[PublishedRow]:
+    methods = set(_methods(group))
+    found = published_rows(columns, group.conditions.memory, include_recalled=group.request.include_recalled)
+    wanted = set(_metrics(group))
+    return [
+        row for row in found if row.method in methods and any(metric in wanted for _, metric in row.values)
+    ]
+
+
+def _methods(group: _Group) -> Sequence[str]:
+    layout: Layout | None = group.request.layout
+    return layout.methods if layout else sorted({run.info.method for run in group.runs})
+
+
+def _unchanged(runs: Sequence[StoredRun]) -> set[tuple[str, ColumnKey]]:
+    """Cells of which every run follows recipe and preset to the letter."""
+    changed = {(run.info.method, column_of(run)) for run in runs if run.overrides}
+    return {(run.info.method, column_of(run)) for run in runs} - changed
+
+
+def _caption(
+    group: _Group, slots: Sequence[Slot], rows: Sequence[Row], printed: Sequence[PublishedRow]
+) -> list[str]:
+    digests: dict[ColumnKey, set[str]] = {}
+    for run in group.runs:
+        digests.setdefault(column_of(run), set()).add(run.info.digest)
+    said = [captions.metric_sentence(metric) for metric in dict.fromkeys(slot.metric for slot in slots)]
+    said.append(captions.marks_sentence(rows))
+    said.append(captions.conditions_sentence(group.conditions) if group.runs else "Nothing was run here yet.")
+    said += captions.data_sentences(tuple(dict.fromkeys(slot.column for slot in slots)), digests)
+    if printed:
+        judged = any(row.table.judges(group.conditions) for row in printed)
+        said += captions.published_sentences(printed, rows, judged)
+    return said + legend(set(_methods(group)), short_names())
+
+
+def _unfinished_notes(runs: Sequence[StoredRun]) -> list[str]:
+    if not runs:
+        return []
+    said = [
+        f"{run.info.method}, {run.info.column} of {run.info.dataset}, seed {run.info.seed} "
+        f"({run.state}, {len(run.phases)} of {len(run.info.phases)} phases)"
+        for run in runs
+    ]
+    return [f"Not finished, so not shown: {'; '.join(said)}."]
+
+
+def _replaced_notes(group: _Group) -> list[str]:
+    cells: dict[tuple[object, ...], int] = {}
+    for key, runs in rows_of(group.runs).items():
+        if not key.predictor:
+            for run in runs:
+                place = (key, column_of(run), run.info.seed)
+                cells[place] = cells.get(place, 0) + 1
+    older = sum(times - 1 for times in cells.values())
+    if not older:
+        return []
+    return [
+        f"{older} older run{'s' if older > 1 else ''} of the same cell and seed left out: the newest counts."
+    ]
+
+
+def _require_known(request: Request, runs: Sequence[StoredRun]) -> None:
+    known = {metric for run in runs for metric in run.final}
+    for metric in request.metrics and request.metrics_for("single"):
+        if runs and metric not in known:
+            raise UnknownName("metric", metric, sorted(known | set(SINGLE_LABEL) | set(MULTI_LABEL)))
