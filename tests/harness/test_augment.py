@@ -173,6 +173,10 @@ def test_cutout_blackens_one_square_around_a_uniform_centre() -> None:
     wanted = torch.tensor([0, 0, 1, 2, 9]) / 12
     assert torch.allclose(torch.bincount(rows, minlength=5) / n, wanted, atol=0.03)
     assert torch.allclose(torch.bincount(columns, minlength=5) / n, wanted, atol=0.03)
+    ends = (
+        black.any(2).double().mean(0)[[0, -1]]
+    )  # row 0 is reached from the centres 0 to 2, row 11 from 10 and 11
+    assert ends.tolist() == pytest.approx([3 / 12, 2 / 12], abs=0.025)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (28, 28), (40, 36), (33, 47), (31, 50)])
