@@ -1,6 +1,7 @@
 """What `list` says about a learner or plug-in, read from its file's syntax tree: nothing is imported."""
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,6 @@ def _name(node: ast.expr) -> str:
 
 
 def _first_line(docstring: str) -> str:
-    """The first sentence's line; a docstring that breaks its first sentence over lines is joined up to the full stop."""
+    """The first sentence, joined when it breaks over lines; `et al.` does not end one."""
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
-    head, stop, _ = paragraph.partition(". ")
-    return (head if stop else paragraph).rstrip(".")
+    return re.split(r"(?<!\bal)(?<!\bcf)(?<!\bsec)\. ", paragraph)[0].rstrip(".")

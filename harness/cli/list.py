@@ -87,17 +87,18 @@ def _datasets() -> list[Item]:
 
 
 def _recipes() -> list[Item]:
-    """A recipe's line is the key `summary` of its file, found without reading the file as YAML."""
+    """A recipe's line is the key `summary` of its file. The package that reads recipes is found, not imported."""
     import re
-    from importlib.resources import files
+    from importlib.util import find_spec
+    from pathlib import Path
 
-    folder = files("imbcil.harness.recipes")
-    names = sorted((i.name for i in folder.iterdir() if i.name.endswith(".yaml")), key=lambda n: n[:-5])
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
-    lines = {name: re.search(r"^summary: *(.*)$", text, re.MULTILINE) for name, text in texts.items()}
+    spec = find_spec("imbcil.harness.recipes")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    files = sorted((file for folder in folders for file in folder.glob("*.yaml")), key=lambda file: file.stem)
+    lines = [re.search(r"^summary: *(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files]
     return [
-        {"name": name.removesuffix(".yaml"), "kind": "recipe", "summary": line[1] if line else ""}
-        for name, line in lines.items()
+        {"name": file.stem, "kind": "recipe", "summary": line[1] if line else ""}
+        for file, line in zip(files, lines, strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from imbcil.harness.store.run_folder import PhaseRecord
 from imbcil.harness.store.run_info import RunInfo
-from imbcil.harness.view import EpochProgress, RunView
+from imbcil.harness.view import EpochProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,7 +18,7 @@ SHOWN = {"phase/acc_total": "seen", "phase/acc_new": "new", "phase/acc_old": "ol
 
 
 @contextmanager
-def open_view(quiet_output: bool) -> Iterator[RunView]:
+def open_view(quiet_output: bool) -> Iterator["PlainView | LiveView"]:
     """The view for this process. `quiet_output` keeps standard output free for JSON: lines go to stderr."""
     stream = sys.stderr if quiet_output else sys.stdout
     if not stream.isatty():
@@ -35,6 +35,7 @@ class PlainView:
         self._stream = stream
         self._clock = clock
         self._last_line = float("-inf")
+        self.training = False  # whether a run has started: from then on, stopping means saving first
 
     def message(self, text: str) -> None:
         self._print(text)
@@ -43,6 +44,7 @@ class PlainView:
         self._print(f"Warning: {text}", sys.stderr)
 
     def run_started(self, info: RunInfo, resumed_at: str) -> None:
+        self.training = True
         self._last_line = float("-inf")
         self._print(start_line(info, resumed_at))
 
@@ -56,6 +58,7 @@ class PlainView:
         self._print(phase_line(info, record))
 
     def run_finished(self, info: RunInfo, final: dict[str, float]) -> None:
+        self.training = False
         self._print(finish_line(info, final))
 
     def _print(self, text: str, stream: TextIO | None = None) -> None:
@@ -69,6 +72,7 @@ class LiveView:
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._task: TaskID | None = None
+        self.training = False  # as in PlainView
 
     @classmethod
     @contextmanager
@@ -95,6 +99,7 @@ class LiveView:
         self._print(f"Warning: {text}", style="yellow")
 
     def run_started(self, info: RunInfo, resumed_at: str) -> None:
+        self.training = True
         self._print(start_line(info, resumed_at), style="bold")
         self._close_task()
         self._task = self._progress.add_task(f"{info.method} seed {info.seed}", total=1.0, detail="")
@@ -107,6 +112,7 @@ class LiveView:
         self._print(phase_line(info, record))
 
     def run_finished(self, info: RunInfo, final: dict[str, float]) -> None:
+        self.training = False
         self._close_task()
         self._print(finish_line(info, final))
 

@@ -88,8 +88,15 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 @click.option(
     "--json", "as_json", is_flag=True, help="Results as JSON on standard output, progress on stderr."
 )
+@click.pass_context
 def command(
-    pairs: tuple[str, ...], config: Path | None, seed: int | None, dry_run: bool, as_json: bool, **flags: Any
+    ctx: click.Context,
+    pairs: tuple[str, ...],
+    config: Path | None,
+    seed: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Train learners on a protocol and print the table. A stopped run continues where it ended, a finished one is
     not repeated: the same command does both."""
@@ -101,3 +108,17 @@ def command(
         raise click.UsageError("--seed and --seeds exclude each other.")
     flags["seeds"] = (seed,) if seed is not None else flags["seeds"]
     request = build_request(flags, config, pairs)
+
+    from imbcil.harness.cli.interrupt import stop_on_signals
+    from imbcil.harness.cli.outcome import print_outcome, print_plan
+    from imbcil.harness.cli.progress import open_view
+    from imbcil.harness.suite import plan_request, run_request
+
+    if dry_run:
+        with open_view(as_json) as view:
+            planned = plan_request(request, view)
+        print_plan(*planned, as_json=as_json)
+        return
+    with open_view(as_json) as view, stop_on_signals(view) as stop:
+        outcome = run_request(request, view, stop)
+    ctx.exit(print_outcome(outcome, request, as_json=as_json))

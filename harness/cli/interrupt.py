@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM: the first one saves where the run stands, the second ends at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imbcil.harness.cli.progress import LiveView, PlainView
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stop_on_signals(view: "PlainView | LiveView") -> Iterator[threading.Event]:
+    """An event that is set by the first signal while a run trains; before and after, a signal ends at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() or not view.training:
+            raise KeyboardInterrupt
+        stop.set()
+        view.message("Stopping: the run is saved after this step. Once more to stop at once.")
+
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python delivers signals to the main thread
+        yield stop
+        return
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
