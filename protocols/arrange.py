@@ -59,6 +59,14 @@ class Arrangement:
     kept: tuple[Rows, ...]  # training rows by original label, before the hold-out
     phases: tuple[ScenarioPhase, ...]
 
+    def train_rows(self) -> Rows:
+        """Every training row of every phase, the hold-out included."""
+        return np.concatenate([phase.train_before_holdout for phase in self.phases])
+
+    def test_rows(self) -> Rows:
+        """Every test row of every phase."""
+        return np.concatenate([phase.test for phase in self.phases])
+
 
 def arrange(settings: ProtocolSettings, entry: DatasetEntry | None, labels: DatasetLabels) -> Arrangement:
     """Apply the settings. Raises BadInput for a split, order or profile that the labels do not allow."""

@@ -1,11 +1,15 @@
-"""The decoded form of a dataset on disk: memory-mapped uint8 images, labels, and a record that proves them.
+"""The decoded form of a dataset on disk: memory-mapped uint8 images, labels, and hashes that prove them.
 
-Layout under the data root: `NAME/source.json` says where the dataset came from, `NAME/<key>/` holds
-`meta.json`, `train.npy`, `test.npy` and their `_labels.npy`; the key is a hash of the source's content and of
-the stored size. A folder appears under its key complete or not at all.
+Layout under the data root: `NAME/source.json` says where the dataset came from; `NAME/<key>/` holds
+`meta.json` and, for each split, `.npy` (images, a sparse file in which only decoded rows take space),
+`_labels.npy` and `_hashes.npy` (16 bytes an image; zeros: not decoded yet). The key is a hash of the source's
+content and of the stored size. A folder appears under its key complete or not at all; an image counts as
+decoded only once its pixels are on disk and its hash is written.
 """
 
 import hashlib
+import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +20,25 @@ from numpy.typing import NDArray
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ImbcilError
 from imbcil.harness.base.files import atomic_write
-from imbcil.protocols.datasets.source import SPLITS, Images, Source
+from imbcil.protocols.datasets.source import SPLITS, Images, Rows
 
 FORMAT = 1  # raise it when decoding changes
 META = "meta.json"
-_HASH_CHUNK = 16 << 20  # bytes
+HASH_BYTES = 16
+Triple = tuple[float, float, float]
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 
 
 class SplitMeta(Frozen):
-    """What is known of one split's two files."""
+    """What is known of one split's files."""
 
     shape: tuple[int, int, int, int]
-    sha256: str
-    """Of the decoded pixels, without the file's header."""
     labels_sha256: str
     bytes: int
     mtime_ns: int
-    """When the pixels were last known to be whole; another time asks for a full check."""
+    """When the pixels were last known to be what their hashes say."""
+    hashes_sha256: str
 
 
 class CacheMeta(Frozen):
@@ -41,24 +47,54 @@ class CacheMeta(Frozen):
     format: int = FORMAT
     fingerprint: str
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    train: SplitMeta
-    test: SplitMeta
+    mean: Triple
+    std: Triple
+    splits: Mapping[str, SplitMeta]
 
 
 class DamagedCache(ImbcilError):
-    """A cache folder that cannot be trusted; its message says what is wrong."""
+    """A cache folder that cannot be used at all; its message says why."""
+
+
+@dataclass(frozen=True)
+class SplitCache:
+    """One split: images [N, S, S, 3] memory-mapped read-only, original labels [N], hashes [N, 16]."""
+
+    folder: Path
+    name: str
+    images: Images
+    labels: NDArray[np.int64]
+    hashes: NDArray[np.uint8]
+
+    @property
+    def pixels_path(self) -> Path:
+        """The file of the images."""
+        return self.folder / f"{self.name}.npy"
+
+    @property
+    def hashes_path(self) -> Path:
+        """The file of the hashes."""
+        return self.folder / f"{self.name}_hashes.npy"
+
+    def missing(self, rows: Rows) -> Rows:
+        """Those of `rows` that are not decoded yet, ascending."""
+        return np.unique(rows[~self.hashes[rows].any(axis=1)])
+
+    def damaged(self) -> Rows:
+        """Decoded rows whose pixels are not what was decoded. Reads every decoded image."""
+        decoded = np.flatnonzero(self.hashes.any(axis=1))
+        wrong = [row for row in decoded if image_hash(self.images[row]) != self.hashes[row].tobytes()]
+        return np.array(wrong, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """A decoded dataset: images are memory-mapped and read-only, labels original."""
+    """A dataset of which some or all images are decoded."""
 
     folder: Path
     meta: CacheMeta
-    images: dict[str, Images]
-    labels: dict[str, NDArray[np.int64]]
+    splits: Mapping[str, SplitCache]
+    suspect: bool  # files changed behind our back: check before use
 
 
 def cache_key(fingerprint: str, size: int) -> str:
@@ -66,48 +102,30 @@ def cache_key(fingerprint: str, size: int) -> str:
     return hashlib.sha256(f"{FORMAT}\x1f{fingerprint}\x1f{size}".encode()).hexdigest()[:16]
 
 
-def source_key(source: Source) -> str:
-    """The name of the cache folder of `source`."""
-    return cache_key(source.fingerprint, source.size)
+def image_hash(image: Images) -> bytes:
+    """16 bytes of BLAKE2b over one image's pixels."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=HASH_BYTES).digest()
+
+
+def array_hash(array: NDArray[np.generic]) -> str:
+    """sha256 of an array's little-endian bytes (int64 and uint8 arrays)."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.tobytes()).hexdigest()
 
 
 def open_cache(folder: Path) -> CachedDataset:
-    """The dataset in a cache folder, checked cheaply: sizes, times, labels; pixels only when a time differs.
+    """The dataset in a cache folder, checked cheaply: sizes, times, labels, hashes; no pixel is read.
 
-    Raises DamagedCache for anything missing, cut short or altered.
+    Raises DamagedCache where the folder's own files are unusable.
     """
     meta = _read_meta(folder)
-    images, labels = {}, {}
-    for split in SPLITS:
-        known: SplitMeta = getattr(meta, split)
-        images[split] = _open_images(folder / f"{split}.npy", known)
-        labels[split] = _open_labels(folder / f"{split}_labels.npy", known)
-    cached = CachedDataset(folder, meta, images, labels)
-    if any((folder / f"{split}.npy").stat().st_mtime_ns != getattr(meta, split).mtime_ns for split in SPLITS):
-        verify_pixels(cached)
-        _renew_times(cached)
-    return cached
-
-
-def verify_pixels(cached: CachedDataset) -> None:
-    """Hash every pixel. Raises DamagedCache where they are not what was decoded."""
-    for split in SPLITS:
-        if pixel_hash(cached.images[split]) != getattr(cached.meta, split).sha256:
-            raise DamagedCache(f"{cached.folder / split}.npy is not what was decoded")
-
-
-def pixel_hash(images: Images) -> str:
-    """sha256 of the pixels in row order, read in pieces."""
-    digest = hashlib.sha256()
-    rows = max(1, _HASH_CHUNK // max(1, images[:1].nbytes))
-    for start in range(0, len(images), rows):
-        digest.update(np.ascontiguousarray(images[start : start + rows]).data)
-    return digest.hexdigest()
-
-
-def array_hash(array: NDArray[np.int64]) -> str:
-    """sha256 of little-endian int64 numbers."""
-    return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
+    splits = {name: _open_split(folder, name, meta.splits[name]) for name in SPLITS}
+    suspect = any(
+        split.pixels_path.stat().st_mtime_ns != meta.splits[name].mtime_ns
+        or array_hash(split.hashes) != meta.splits[name].hashes_sha256
+        for name, split in splits.items()
+    )
+    return CachedDataset(folder, meta, splits, suspect)
 
 
 def _read_meta(folder: Path) -> CacheMeta:
@@ -117,43 +135,68 @@ def _read_meta(folder: Path) -> CacheMeta:
         raise DamagedCache(f"{folder / META} cannot be read: {error.strerror or error}") from None
     except ValueError:
         raise DamagedCache(f"{folder / META} is not what was written") from None
-    if meta.format != FORMAT:
-        raise DamagedCache(f"{folder / META} has format {meta.format}, this version reads {FORMAT}")
+    if meta.format != FORMAT or set(meta.splits) != set(SPLITS):
+        raise DamagedCache(f"{folder / META} belongs to another version")
     return meta
 
 
-def _open_images(path: Path, known: SplitMeta) -> Images:
+def _open_split(folder: Path, name: str, known: SplitMeta) -> SplitCache:
+    pixels = folder / f"{name}.npy"
     try:
-        if path.stat().st_size != known.bytes:
-            raise DamagedCache(f"{path} is cut short or longer than it was")
-        images: Images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DamagedCache(f"{path} cannot be opened: {error}") from None
-    if images.shape != known.shape or images.dtype != np.uint8:
-        raise DamagedCache(f"{path} has another shape than was decoded")
-    return images
-
-
-def _open_labels(path: Path, known: SplitMeta) -> NDArray[np.int64]:
-    try:
-        labels: NDArray[np.int64] = np.load(path, allow_pickle=False)
+        if pixels.stat().st_size != known.bytes:
+            raise DamagedCache(f"{pixels} is cut short or longer than it was")
+        images: Images = np.load(pixels, mmap_mode="r", allow_pickle=False)
+        labels: NDArray[np.int64] = np.load(folder / f"{name}_labels.npy", allow_pickle=False)
+        hashes: NDArray[np.uint8] = np.load(folder / f"{name}_hashes.npy", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DamagedCache(f"{path} cannot be opened: {error}") from None
+        raise DamagedCache(f"{folder / name} cannot be opened: {error}") from None
+    if images.shape != known.shape or images.dtype != np.uint8 or hashes.shape != (len(images), HASH_BYTES):
+        raise DamagedCache(f"{pixels} has another shape than was decoded")
     if array_hash(labels) != known.labels_sha256:
-        raise DamagedCache(f"{path} is not what was decoded")
-    return labels
+        raise DamagedCache(f"{folder / name}_labels.npy is not what was written")
+    return SplitCache(folder, name, images, labels, hashes)
 
 
-def _renew_times(cached: CachedDataset) -> None:
-    """Record that the pixels are whole as of now, so that the next opening is cheap again."""
-    times = {split: (cached.folder / f"{split}.npy").stat().st_mtime_ns for split in SPLITS}
-    renewed = {
-        split: getattr(cached.meta, split).model_copy(update={"mtime_ns": times[split]}) for split in SPLITS
+def seal(cached: CachedDataset) -> CachedDataset:
+    """Record that pixels and hashes agree as of now, so that the next opening is cheap; opened afresh."""
+    known = {
+        name: cached.meta.splits[name].model_copy(
+            update={
+                "mtime_ns": split.pixels_path.stat().st_mtime_ns,
+                "hashes_sha256": array_hash(np.load(split.hashes_path, allow_pickle=False)),
+            }
+        )
+        for name, split in cached.splits.items()
     }
-    with suppress(ImbcilError):  # a read-only cache is checked again next time, nothing more
-        write_meta(cached.folder, cached.meta.model_copy(update=renewed))
+    write_meta(cached.folder, cached.meta.model_copy(update={"splits": known}))
+    return open_cache(cached.folder)
+
+
+def forget_rows(split: SplitCache, rows: Rows) -> None:
+    """Count rows as not decoded."""
+    write_hashes(split.hashes_path, rows, np.zeros((len(rows), HASH_BYTES), np.uint8))
+
+
+def write_hashes(path: Path, rows: Rows, hashes: NDArray[np.uint8]) -> None:
+    """Put hashes [n, 16] of `rows` [n] on disk."""
+    with path.open("r+b") as stream:
+        np.lib.format.read_magic(stream)
+        np.lib.format.read_array_header_1_0(stream)
+        offset = stream.tell()
+        for row, value in zip(rows.tolist(), hashes, strict=True):
+            stream.seek(offset + row * HASH_BYTES)
+            stream.write(value.tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_meta(folder: Path, meta: CacheMeta) -> None:
     """Write `meta.json` atomically."""
     atomic_write(folder / META, meta.model_dump_json(indent=1) + "\n")
+
+
+def seal_if_writable(cached: CachedDataset) -> CachedDataset:
+    """`seal`, or the same dataset unsealed on a read-only disk (it is then checked again next time)."""
+    with suppress(ImbcilError, OSError):
+        return seal(cached)
+    return cached

@@ -3,76 +3,77 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imbcil.protocols.arrange import Arrangement, DatasetLabels
-from imbcil.protocols.cache import CacheMeta, array_hash
+from imbcil.protocols.cache import array_hash
 from imbcil.protocols.settings import ProtocolSettings
 
 VERSION = 1  # raise it when the meaning of a digest changes
 
 
-def digest(
-    meta: CacheMeta, labels: DatasetLabels, arranged: Arrangement, settings: ProtocolSettings, size: int
-) -> str:
-    """sha256 over decoded images, labels, order, every phase's indices, and switches (64 hex digits)."""
-    return _hash(
-        {**_fixed(meta, labels, arranged, settings, size), **_by_order(arranged), **_by_sample(arranged)}
-    )
+@dataclass(frozen=True)
+class Hashes:
+    """Hashes [N, 16] of the decoded images of each split, and the size they are seen at."""
+
+    train: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    size: int
+
+
+def digest(hashes: Hashes, labels: DatasetLabels, arranged: Arrangement, settings: ProtocolSettings) -> str:
+    """sha256 over labels, order, every phase's indices and decoded images, and switches (64 hex digits)."""
+    phases = [
+        {
+            "train": array_hash(phase.train),
+            "held out": array_hash(phase.holdout),
+            "test": array_hash(phase.test),
+            "train images": array_hash(hashes.train[phase.train_before_holdout]),
+            "test images": array_hash(hashes.test[phase.test]),
+        }
+        for phase in arranged.phases
+    ]
+    return _hash({**_switches(hashes, labels, arranged, settings), "order": arranged.order, "phases": phases})
 
 
 def family(
-    meta: CacheMeta,
+    hashes: Hashes,
     labels: DatasetLabels,
     arranged: Arrangement,
     settings: ProtocolSettings,
-    size: int,
     rank_by_label: bool,
 ) -> str:
-    """The digest's inputs without the axes that the seed varies; equal to the digest when it varies none.
+    """The digest's inputs without the axes that the seed varies; the digest itself when it varies none.
 
     rank_by_label: whether a class keeps the same images under every order.
     """
     varied = [axis for axis in ("order", "sample") if axis in settings.vary]
     if not varied:
-        return digest(meta, labels, arranged, settings, size)
-    parts = _fixed(meta, labels, arranged, settings, size)
+        return digest(hashes, labels, arranged, settings)
+    parts = _switches(hashes, labels, arranged, settings)
+    parts |= {"varied": varied, "order rule": settings.order}
+    parts["test images"] = array_hash(hashes.test[np.sort(arranged.test_rows())])
     if "order" not in varied:
-        parts |= _by_order(arranged)
-        parts["phases"] = None  # their images are sampled anew
-    elif "sample" not in varied and rank_by_label:
+        parts["order"] = arranged.order
+    if "sample" not in varied and rank_by_label:
         parts["kept"] = [array_hash(rows) for rows in arranged.kept]
-    return _hash({**parts, "varied": varied, "order rule": settings.order})
+        parts["train images"] = array_hash(hashes.train[np.sort(arranged.train_rows())])
+    return _hash(parts)
 
 
-def _fixed(
-    meta: CacheMeta, labels: DatasetLabels, arranged: Arrangement, settings: ProtocolSettings, size: int
+def _switches(
+    hashes: Hashes, labels: DatasetLabels, arranged: Arrangement, settings: ProtocolSettings
 ) -> dict[str, object]:
     return {
         "version": VERSION,
-        "images": [meta.train.sha256, meta.test.sha256],
-        "stored": [meta.train.shape, meta.test.shape],
-        "seen size": size,
+        "size": hashes.size,
         "labels": [array_hash(labels.train), array_hash(labels.test)],
         "sizes": arranged.sizes,
         "profile": [arranged.kind, arranged.rho if arranged.kind != "none" else None],
         "holdout": [settings.data.holdout, arranged.quirk],
-    }
-
-
-def _by_order(arranged: Arrangement) -> dict[str, object]:
-    return {"order": arranged.order}
-
-
-def _by_sample(arranged: Arrangement) -> dict[str, object]:
-    """Indices of every phase."""
-    return {
-        "phases": [
-            [
-                array_hash(rows)
-                for rows in (phase.train_before_holdout, phase.train, phase.holdout, phase.test)
-            ]
-            for phase in arranged.phases
-        ]
     }
 
 

@@ -12,9 +12,9 @@ from imbcil.protocols import identity
 from imbcil.protocols.arrange import Arrangement, DatasetLabels, ScenarioPhase, arrange
 from imbcil.protocols.cache import CachedDataset
 from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, default_recipe, split_name
-from imbcil.protocols.datasets.source import Images, Say
+from imbcil.protocols.datasets.source import SPLITS, Images, Say
 from imbcil.protocols.imbalance import profile_text
-from imbcil.protocols.library import is_at_hand, missing_images, open_dataset
+from imbcil.protocols.library import decode_rows, missing_images, open_dataset, peek_dataset
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name
 
@@ -25,7 +25,7 @@ __all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "defaul
 class ImageArrays:
     """Decoded images, memory-mapped and read-only, with ORIGINAL labels."""
 
-    train: Images  # [N, S, S, 3]; S is the stored size, at least `size`
+    train: Images  # [N, S, S, 3]; S is the stored size, at least `size`; only the scenario's rows are decoded
     test: Images  # [M, S, S, 3]
     train_labels: NDArray[np.int64]  # [N]
     test_labels: NDArray[np.int64]  # [M]
@@ -68,18 +68,24 @@ def build_scenario(
     listing in label order. say: takes one line of text at a time (default: stderr). Raises BadInput and
     UnknownName for settings that cannot be met.
     """
+    say = say or _to_stderr
     name = split_name(settings.dataset)[0]
     entry = catalogue().get(name)
-    cached = None
-    if need_images or is_at_hand(name, data_root):
-        stored = settings.data.resize or settings.data.size
-        cached = open_dataset(name, data_root, say or _to_stderr, stored)
-        labels = DatasetLabels(cached.labels["train"], cached.labels["test"], cached.meta.class_names)
+    size = settings.data.resize or settings.data.size
+    cached = (open_dataset if need_images else peek_dataset)(name, data_root, say, size)
+    if cached is not None:
+        labels = DatasetLabels(*(cached.splits[split].labels for split in SPLITS), cached.meta.class_names)
     elif entry is not None:
         labels = DatasetLabels.from_counts(entry)
     else:
         raise missing_images(name, data_root)
     arranged = arrange(settings, entry, labels)
+    if cached is not None:
+        wanted = {"train": arranged.train_rows(), "test": arranged.test_rows()}
+        if need_images:
+            cached = decode_rows(name, data_root, cached, wanted, say)
+        if any(len(cached.splits[split].missing(rows)) for split, rows in wanted.items()):
+            cached = None  # not decoded yet: sizes are known, images are not
     return _assemble(settings, entry, name, labels, arranged, cached)
 
 
@@ -94,9 +100,10 @@ def _assemble(
     digest, family, images = None, None, None
     if cached is not None:
         images = _image_arrays(cached, entry, settings)
+        hashes = identity.Hashes(cached.splits["train"].hashes, cached.splits["test"].hashes, images.size)
         by_label = entry is None or entry.tail.rank == "label"
-        digest = identity.digest(cached.meta, labels, arranged, settings, images.size)
-        family = identity.family(cached.meta, labels, arranged, settings, images.size, by_label)
+        digest = identity.digest(hashes, labels, arranged, settings)
+        family = identity.family(hashes, labels, arranged, settings, by_label)
     return Scenario(
         settings=settings,
         column=column_name(settings, arranged.sizes),
@@ -118,15 +125,15 @@ def _assemble(
 def _image_arrays(
     cached: CachedDataset, entry: DatasetEntry | None, settings: ProtocolSettings
 ) -> ImageArrays:
-    stored = cached.meta.train.shape[1]
+    stored = cached.splits["train"].images.shape[1]
     size = settings.data.size or min(stored, entry.size if entry else stored)
     if size > stored:
         raise BadInput(f"data.size = {size}: images of {settings.dataset} are stored at {stored} pixels.")
     return ImageArrays(
-        train=cached.images["train"],
-        test=cached.images["test"],
-        train_labels=cached.labels["train"],
-        test_labels=cached.labels["test"],
+        train=cached.splits["train"].images,
+        test=cached.splits["test"].images,
+        train_labels=cached.splits["train"].labels,
+        test_labels=cached.splits["test"].labels,
         mean=cached.meta.mean if entry is None or entry.mean is None else entry.mean,
         std=cached.meta.std if entry is None or entry.std is None else entry.std,
         size=size,

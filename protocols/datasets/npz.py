@@ -2,36 +2,18 @@
 
 import hashlib
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.protocols.datasets.pictures import fit_picture
-from imbcil.protocols.datasets.source import SPLITS, Images, Source, SplitSource, dense_labels
+from imbcil.protocols.datasets.arrays import array_split
+from imbcil.protocols.datasets.source import SPLITS, Images, Source, dense_labels
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 LARGEST_ARRAY = 16 << 30  # bytes; beyond it, arrays in memory are the wrong form
 BOMB_RATIO, BOMB_FLOOR = 200, 256 << 20  # pixels never shrink 200-fold; small arrays may
-
-
-@dataclass(frozen=True)
-class ArrayDecoder:
-    """Images that lie in memory; only those of another size are resized."""
-
-    images: Images  # [N, H, W, 3]
-    size: int
-
-    def __call__(self, start: int, stop: int) -> Images:
-        """Images [stop - start, size, size, 3]."""
-        part = self.images[start:stop]
-        if part.shape[1:3] == (self.size, self.size):
-            return part
-        from PIL import Image
-
-        return np.stack([fit_picture(Image.fromarray(image), self.size) for image in part])
 
 
 def read_npz(path: Path, size: int | None = None) -> Source:
@@ -53,11 +35,8 @@ def read_npz(path: Path, size: int | None = None) -> Source:
     }
     dense, class_names, notes = dense_labels(labels, names, str(path))
     stored = size or min(shapes["train"])
-    splits = {
-        split: SplitSource(dense[split], ArrayDecoder(images[split], stored), parallel=False)
-        for split in SPLITS
-    }
-    return Source(_fingerprint(path), class_names, stored, splits, notes)
+    splits = {split: array_split(images[split], dense[split], stored) for split in SPLITS}
+    return Source(_fingerprint(path), class_names, stored, splits, notes=notes)
 
 
 def _fingerprint(path: Path) -> str:

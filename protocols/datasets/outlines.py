@@ -49,7 +49,9 @@ def font_files() -> tuple[Path, ...]:
     files = tuple(folder / f"{name}.ttf" for name in FONTS)
     for file in files:
         if not file.is_file():
-            raise MissingData(f"{file} is missing: embedded data are rendered from matplotlib's fonts; reinstall matplotlib.")
+            raise MissingData(
+                f"{file} is missing: embedded data are rendered from matplotlib's fonts; reinstall matplotlib."
+            )
     return files
 
 
@@ -113,7 +115,9 @@ def _quadratic_pieces(before: list[Point], arguments: list[Point | None]) -> lis
         for step in range(1, _CURVE + 1):
             t = step / _CURVE
             a, b, c = (1 - t) * (1 - t), 2 * t * (1 - t), t * t
-            pieces.append((a * start[0] + b * control[0] + c * stop[0], a * start[1] + b * control[1] + c * stop[1]))
+            pieces.append(
+                (a * start[0] + b * control[0] + c * stop[0], a * start[1] + b * control[1] + c * stop[1])
+            )
         start = stop
     return pieces or [end]
 

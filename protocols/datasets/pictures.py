@@ -1,20 +1,27 @@
-"""One picture to one square of pixels."""
+"""Pictures in files: one picture to one square of pixels, and a listing of many to a source."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from imbcil.harness.base.errors import BadInput
+from imbcil.protocols.datasets.source import SPLITS, Images, Rows, Source, SplitSource, dense_labels
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 MOST_PIXELS = 100_000_000  # a photograph has fewer; beyond it, it is a decompression bomb
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+_LOOK_AT = 200  # pictures whose size is read to choose the stored size of a user's own data
+LARGEST_GUESS = 64
 
 
-def fit_picture(picture: "Picture", size: int) -> NDArray[np.uint8]:
+def fit_picture(picture: "Picture", size: int) -> Images:
     """`picture` as [size, size, 3]: short side resized to `size` (antialiased bilinear), centre cut out.
 
     The rounding is torchvision's (Resize, then CenterCrop), so test images equal the released pipeline's.
@@ -32,7 +39,7 @@ def fit_picture(picture: "Picture", size: int) -> NDArray[np.uint8]:
     return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
-def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
+def read_picture(path: Path, size: int) -> Images:
     """The picture in a file as [size, size, 3]. Raises BadInput that names a file which cannot be decoded."""
     from PIL import Image
 
@@ -46,5 +53,79 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
     except BadInput:
         raise
     except Exception as error:  # Pillow's plug-ins raise a dozen different types on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{path} cannot be read as a picture: {reason.rstrip('.')}.") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return BadInput(f"{path} cannot be read as a picture: {reason.rstrip('.')}.")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of one split, below a root, and their labels."""
+
+    paths: tuple[str, ...]  # relative to the root, with forward slashes
+    labels: tuple[int, ...]
+
+
+def listed_source(
+    root: Path, listings: Mapping[str, Listing], names: tuple[str, ...], size: int | None, kind: str
+) -> Source:
+    """A source over files. size None: the smallest short side of the first pictures, at most 64.
+
+    The fingerprint covers every path, label, file size and time. Raises BadInput for an empty split.
+    """
+    for split in SPLITS:
+        if not listings[split].paths:
+            raise BadInput(f"{root}: there are no {split} images; both train and test images are needed.")
+    labels = {split: np.array(listings[split].labels, dtype=np.int64) for split in SPLITS}
+    dense, class_names, notes = dense_labels(labels, names, str(root))
+    stored = size or _guess_size(root, listings["train"].paths)
+    splits = {
+        split: SplitSource(dense[split], _Pieces(root, listings[split].paths, stored)) for split in SPLITS
+    }
+    return Source(
+        _fingerprint(root, listings, kind), class_names, stored, splits, on_demand=True, notes=notes
+    )
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Cuts tasks for worker processes: each holds its own paths only."""
+
+    root: Path
+    paths: Sequence[str]
+    size: int
+
+    def __call__(self, rows: Rows) -> partial[Images]:
+        return partial(_read_pictures, self.root, [self.paths[row] for row in rows.tolist()], self.size)
+
+
+def _read_pictures(root: Path, paths: Sequence[str], size: int) -> Images:
+    return np.stack([read_picture(root / path, size) for path in paths])
+
+
+def _guess_size(root: Path, paths: Sequence[str]) -> int:
+    from PIL import Image
+
+    smallest = LARGEST_GUESS
+    for path in paths[:: max(1, len(paths) // _LOOK_AT)]:
+        try:
+            with Image.open(root / path) as picture:
+                smallest = min(smallest, *picture.size)
+        except Exception as error:
+            raise _unreadable(root / path, error) from None
+    return max(smallest, 4)
+
+
+def _fingerprint(root: Path, listings: Mapping[str, Listing], kind: str) -> str:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for path, label in zip(listings[split].paths, listings[split].labels, strict=True):
+            try:
+                stat = (root / path).stat()
+            except OSError as error:
+                raise BadInput(f"{root / path} cannot be read: {error.strerror or error}.") from None
+            digest.update(f"{split}\x1f{path}\x1f{label}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+    return f"{kind}:{digest.hexdigest()}"

@@ -1,7 +1,5 @@
 """Which reader understands what: kinds of sources by name, and a guess from what lies at a path."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -17,17 +15,17 @@ def guess_kind(path: Path, kind: str, entry: DatasetEntry | None) -> Kind:
     """`kind` itself, or for `auto` what the path and the catalogue say. Raises BadInput when nothing fits."""
     if kind in LATER:
         raise BadInput(f"--kind {kind}: multi-label data cannot be imported in this version.")
-    for known in KINDS:
-        if kind == known:
-            return known
     if kind != "auto":
-        raise UnknownName("kind of data", kind, ["auto", *KINDS])
-    if path.suffix == ".npz":
-        return "npz"
-    if path.suffix == ".csv":
-        return "csv"
-    if entry is not None and entry.reader in ("cifar", "imagenet", "food101"):
-        return entry.reader  # type: ignore[return-value]
+        named = next((known for known in KINDS if kind == known), None)
+        if named is None:
+            raise UnknownName("kind of data", kind, ["auto", *KINDS])
+        return named
+    by_suffix: dict[str, Kind] = {".npz": "npz", ".csv": "csv"}
+    if path.suffix.lower() in by_suffix:
+        return by_suffix[path.suffix.lower()]
+    named = next((known for known in KINDS if entry is not None and entry.reader == known), None)
+    if named is not None:
+        return named
     if path.is_dir():
         return "folder"
     raise BadInput(
@@ -36,16 +34,41 @@ def guess_kind(path: Path, kind: str, entry: DatasetEntry | None) -> Kind:
 
 
 def read_source(kind: Kind, path: Path, size: int | None, entry: DatasetEntry | None) -> Source:
-    """Open what lies at `path`. size: side to store at; None: the images' own."""
+    """Open what lies at `path`. size: side to store images at; None: their own."""
     if kind == "npz":
         from imbcil.protocols.datasets.npz import read_npz
 
         return read_npz(path, size)
-    raise BadInput(f"--kind {kind} is not there yet.")
+    if kind == "cifar":
+        from imbcil.protocols.datasets.cifar import read_cifar
+
+        return read_cifar(path, size)
+    if kind == "csv":
+        from imbcil.protocols.datasets.csv_list import read_csv_list
+
+        return read_csv_list(path, size)
+    if kind == "food101":
+        from imbcil.protocols.datasets.food101 import read_food101
+
+        return read_food101(path, size)
+    if kind == "imagenet":
+        from imbcil.protocols.datasets.imagenet import read_imagenet
+
+        return read_imagenet(path, size, subset=entry is not None and entry.name == "imagenet-subset")
+    from imbcil.protocols.datasets.folder import read_folder
+
+    return read_folder(path, size)
 
 
-def rendered_source(entry: DatasetEntry) -> tuple[str, Callable[[], Source]]:
-    """Fingerprint of an embedded dataset, and the function that prepares to render it."""
-    from imbcil.protocols.datasets.glyphs import glyphs_fingerprint, glyphs_source
+def rendered_fingerprint(entry: DatasetEntry) -> str:
+    """What decides the pixels of an embedded dataset."""
+    from imbcil.protocols.datasets.glyphs import glyphs_fingerprint
 
-    return glyphs_fingerprint(entry), partial(glyphs_source, entry)
+    return glyphs_fingerprint(entry)
+
+
+def rendered_source(entry: DatasetEntry) -> Source:
+    """An embedded dataset, ready to be rendered."""
+    from imbcil.protocols.datasets.glyphs import glyphs_source
+
+    return glyphs_source(entry)

@@ -1,8 +1,8 @@
-"""What a reader of some format hands to the cache: labels, names, and images that can be decoded in pieces."""
+"""What a reader of some format hands to the cache: labels, names, and images that can be decoded row by row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from imbcil.harness.base.errors import BadInput
 
 Say = Callable[[str], None]
 Images = NDArray[np.uint8]
+Rows = NDArray[np.int64]
 SPLITS = ("train", "test")
 Kind = Literal["npz", "folder", "csv", "cifar", "imagenet", "food101"]
 
@@ -28,21 +29,14 @@ class SourceRecord(Frozen):
     """Side in pixels at which images are stored when nobody asks for another."""
 
 
-class Decoder(Protocol):
-    """Images of one split, decoded on demand. Must survive pickling: worker processes call it."""
-
-    def __call__(self, start: int, stop: int) -> Images:
-        """Images [stop - start, size, size, 3] of the rows from `start` up to `stop`."""
-        ...
-
-
 @dataclass(frozen=True)
 class SplitSource:
     """Labels [N] in 0..C-1 of one split, and its images."""
 
     labels: NDArray[np.int64]
-    decode: Decoder
-    parallel: bool = True  # whether worker processes pay (not for arrays that lie in memory already)
+    piece: Callable[[Rows], Callable[[], Images]]
+    """Row numbers [n] -> a task that decodes them to [n, size, size, 3]. The task must survive pickling when
+    `on_demand` is set: worker processes run it, and it should hold no more than it needs."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,12 @@ class Source:
     class_names: tuple[str, ...]
     size: int  # side in pixels of the stored images
     splits: Mapping[str, SplitSource]
-    notes: tuple[str, ...] = field(default=())  # sentences for the person who imports it
+    on_demand: bool = False  # pictures in files: decoded when a scenario needs them, by worker processes
+    notes: tuple[str, ...] = ()  # sentences for the person who imports it
+
+    def nbytes(self) -> int:
+        """Bytes of all images once decoded."""
+        return sum(len(part.labels) for part in self.splits.values()) * self.size**2 * 3
 
 
 def clean_name(text: str) -> str:
@@ -72,9 +71,10 @@ def dense_labels(
     present = np.unique(labels["train"])
     strangers = np.setdiff1d(labels["test"], present)
     if strangers.size:
-        raise BadInput(f"{where}: test images have label {strangers[0]}, which no training image has.")
-    named = tuple(clean_name(names[label]) if names else str(label) for label in present)
-    gaps = int(present[-1]) + 1 - len(present) if names is None else len(names) - len(present)
-    notes = (f"{gaps} labels without a training image were left out.",) if gaps else ()
+        named = names[strangers[0]] if names else strangers[0]
+        raise BadInput(f"{where}: test images have the class {named}, which no training image has.")
+    kept = tuple(clean_name(names[label]) if names else str(label) for label in present)
+    gaps = (len(names) if names else int(present[-1]) + 1) - len(present)
+    notes = (f"{gaps} labels without a training image were left out; the others moved up.",) if gaps else ()
     dense = {split: np.searchsorted(present, values).astype(np.int64) for split, values in labels.items()}
-    return dense, named, notes
+    return dense, kept, notes
