@@ -1,5 +1,6 @@
 """`imbcil-bench ui`: MLflow's own dashboard on a store, as one small process that ends when we do."""
 
+import json
 import os
 import signal
 import socket
@@ -13,11 +14,7 @@ from types import FrameType
 
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.store.layout import Store
-from imbcil.harness.tracking.client import connect, explain, patient_and_quiet
-from imbcil.harness.tracking.experiments import experiments_of
 from imbcil.harness.tracking.settings import ARTIFACTS, embedded_tracking
-from imbcil.harness.tracking.sync import sync_store
-from imbcil.harness.tracking.view import charts_url
 
 HOST = "127.0.0.1"  # MLflow asks for no login: whoever reaches the port may read and delete
 START_SECONDS = 60.0
@@ -34,21 +31,28 @@ def serve(store: Store, port: int, say: Callable[[str], None], *, browser: bool 
     if not store.runs():
         raise BadInput(f"There are no runs in {store.root}; train one first or name another --store.")
     port = free_port(port)
-    addresses = _addresses(store, f"http://{HOST}:{port}", say)
-    with _stopping_signals() as asked_to_stop, _server(store, port) as child:
-        _wait_until_ready(child, port, asked_to_stop)
-        if not asked_to_stop:
-            for name, url in addresses.items():
-                say(f"{name}: {url}")
-            say("Ctrl-C ends the dashboard; the runs stay.")
-            if browser and addresses:
-                _open(next(iter(addresses.values())))
-        while not asked_to_stop and child.poll() is None:
-            time.sleep(0.1)
-        if not asked_to_stop:
-            raise RunStopped(
-                f"MLflow's server ended by itself (exit code {child.returncode}); start it again."
-            )
+    with _stopping_signals() as asked_to_stop:
+        addresses = _addresses(store, f"http://{HOST}:{port}", say)
+        if asked_to_stop:
+            return
+        with _server(store, port) as child:
+            _wait_until_ready(child, port, asked_to_stop)
+            if not asked_to_stop:
+                _announce(addresses, say, browser)
+            while not asked_to_stop and child.poll() is None:
+                time.sleep(0.1)
+            if not asked_to_stop:
+                raise RunStopped(
+                    f"MLflow's server ended by itself (exit code {child.returncode}); start it again."
+                )
+
+
+def _announce(addresses: Mapping[str, str], say: Callable[[str], None], browser: bool) -> None:
+    for name, url in addresses.items():
+        say(f"{name}: {url}")
+    say("Ctrl-C ends the dashboard; the runs stay.")
+    if browser and addresses:
+        _open(next(iter(addresses.values())))
 
 
 def free_port(wanted: int) -> int:
@@ -67,15 +71,28 @@ def free_port(wanted: int) -> int:
 
 
 def _addresses(store: Store, base: str, say: Callable[[str], None]) -> Mapping[str, str]:
-    """Charts address per experiment, newest first, after the store's own database was brought up to date."""
-    settings = embedded_tracking(store)
-    try:
-        sync_store(store, settings, say)
-    except RunStopped as error:
-        raise BadInput(explain(error.__cause__ or error, settings)) from None
-    with patient_and_quiet(remote=False):
-        found = experiments_of(connect(store, settings))
-    return {name: charts_url(base, experiment_id) for name, experiment_id in found.items()}
+    """Charts address per experiment, newest first, after the store's own database was brought up to date.
+
+    Asked of a process that ends: the one that waits for Ctrl-C stays small without MLflow in it.
+    """
+    answer = subprocess.run(
+        [sys.executable, "-m", "imbcil.harness.tracking.addresses", str(store.root), base],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us to handle
+        check=False,
+    )
+    lines = answer.stdout.splitlines()
+    if answer.returncode != 0 or not lines:
+        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RunStopped(f"MLflow could not be asked about {store.root}: {last}.")
+    report = json.loads(lines[-1])
+    if report["refused"]:
+        raise BadInput(report["refused"])
+    for sentence in report["warnings"]:
+        say(sentence)
+    return dict(report["charts"])
 
 
 @contextmanager

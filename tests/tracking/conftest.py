@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from imbcil.harness.tracking.client import connect, patient_and_quiet
 from imbcil.harness.tracking.dashboard import free_port, is_ready
 from imbcil.harness.tracking.settings import embedded_tracking
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 TABLES = ("metrics", "params", "tags", "runs", "inputs", "experiments", "datasets", "experiment_tags")
 
 
