@@ -1,0 +1,68 @@
+"""A user's CSV with the columns path, label, split: one image a line, paths relative to the CSV's folder."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from imbcil.harness.base.errors import BadInput
+from imbcil.protocols.datasets.pictures import Listing, listed_source
+from imbcil.protocols.datasets.source import Source
+
+COLUMNS = ("path", "label", "split")
+SPLIT_WORDS = {"train": "train", "test": "test", "val": "test"}
+LARGEST_CSV = 512 << 20  # bytes
+
+
+def read_csv_list(path: Path, size: int | None = None) -> Source:
+    """The dataset in a CSV; labels are names or whole numbers, rows keep the file's order.
+
+    Raises BadInput naming the line for a missing column, an unknown split, or a path that leaves the folder.
+    """
+    root = path.parent
+    rows = list(_rows(path))
+    names = _class_names({label for _, label, _ in rows})
+    number = {name: index for index, name in enumerate(names)}
+    listings = {}
+    for split in ("train", "test"):
+        mine = [(place, number[label]) for place, label, of in rows if of == split]
+        listings[split] = Listing(tuple(place for place, _ in mine), tuple(label for _, label in mine))
+    return listed_source(root, listings, names, size, "csv")
+
+
+def _class_names(labels: set[str]) -> tuple[str, ...]:
+    """Sorted as numbers where all are numbers, else as text."""
+    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels):
+        return tuple(sorted(labels, key=int))
+    return tuple(sorted(labels))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Path, label and split of each line."""
+    try:
+        if path.stat().st_size > LARGEST_CSV:
+            raise BadInput(f"{path} is larger than 512 MiB; that is no list of images.")
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise BadInput(
+                    f"{path}: the column {missing[0]!r} is missing; the first line names {', '.join(COLUMNS)}."
+                )
+            for row in reader:
+                yield _checked(row, f"{path}, line {reader.line_num}")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a CSV in UTF-8: {error}.") from None
+
+
+def _checked(row: dict[str, str | None], where: str) -> tuple[str, str, str]:
+    place, label, split = (row[column] for column in COLUMNS)
+    if not place or not label or not label.strip():
+        raise BadInput(f"{where}: path and label may not be empty.")
+    if split not in SPLIT_WORDS:
+        raise BadInput(f"{where}: split = {split!r}; write train or test.")
+    parts = PurePosixPath(place.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0] or "\0" in place:
+        raise BadInput(f"{where}: the path {place!r} leaves the folder of the CSV; use paths below it.")
+    return parts.as_posix(), label.strip(), SPLIT_WORDS[split]
