@@ -6,11 +6,11 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -122,11 +122,12 @@ def _prepare_database(database: Path, settings: TrackingSettings) -> None:
     try:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        open_store: Callable[[str, str], Any] = SqlAlchemyStore  # which MLflow has not typed
         artifacts = (database.parent / ARTIFACTS).as_uri()
-        SqlAlchemyStore(f"sqlite:///{aside / database.name}", artifacts).engine.dispose()
+        open_store(f"sqlite:///{aside / database.name}", artifacts).engine.dispose()
         (aside / database.name).replace(database)
         # Connections that this process still has to a file deleted meanwhile must not be used again.
-        SqlAlchemyStore(str(settings.uri), artifacts).engine.dispose()
+        open_store(str(settings.uri), artifacts).engine.dispose()
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -141,7 +141,8 @@ def _yes(value: bool) -> str:
 
 def escape(text: str) -> str:
     """User text inside Markdown: no table borders, code, links or markup of its own."""
-    table = {"|": "\\|", "`": "'", "<": "&lt;", ">": "&gt;", "[": "\\[", "]": "\\]", "*": "\\*", "\n": " "}
+    table: dict[str, str | int | None] = {"|": "\\|", "`": "'", "<": "&lt;", ">": "&gt;", "\n": " "}
+    table |= {"[": "\\[", "]": "\\]", "*": "\\*"}
     return text.translate(str.maketrans(table))
 
 

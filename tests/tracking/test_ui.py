@@ -169,11 +169,8 @@ def rendered(url: str, profile: Path) -> str:
     """
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    options += [
-        f"--user-data-dir={folder / 'profile'}",
-        "--window-size=1600,1300",
-        "--virtual-time-budget=30000",
-    ]
+    options += [f"--user-data-dir={profile}", "--window-size=1600,1300", "--virtual-time-budget=60000"]
+    options += ["--run-all-compositor-stages-before-draw"]
     done = subprocess.run(
         [browser(), *options, "--dump-dom", url], capture_output=True, text=True, timeout=180, check=True
     )
