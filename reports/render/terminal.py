@@ -43,15 +43,24 @@ def _chunks(table: Table, width: int) -> Iterator[list[int]]:
     room = width - _heading_width(table) - PADDING
     chunk: list[int] = []
     used = 0
-    for column in table.columns:
-        places = [place for place, slot in enumerate(table.slots) if slot.column == column]
-        wide = sum(_slot_width(table, place) + PADDING for place in places)
+    for places, wide in _inseparable(table, room):
         if chunk and used + wide > room:
             yield chunk
             chunk, used = [], 0
         chunk, used = chunk + places, used + wide
     if chunk:
         yield chunk
+
+
+def _inseparable(table: Table, room: int) -> Iterator[tuple[list[int], int]]:
+    """Places that are not to be parted, and their width: those of one scenario, or one by one in little room."""
+    for column in table.columns:
+        places = [place for place, slot in enumerate(table.slots) if slot.column == column]
+        widths = [_slot_width(table, place) + PADDING for place in places]
+        if sum(widths) <= room:
+            yield places, sum(widths)
+        else:
+            yield from (([place], wide) for place, wide in zip(places, widths, strict=True))
 
 
 def _heading_width(table: Table) -> int:
@@ -70,7 +79,9 @@ def _draw(table: Table, places: Sequence[int]) -> RichTable:
     for place in places:
         slot = table.slots[place]
         lines = [*table.headings[slot.column], slot.metric_name]
-        drawn.add_column(Text("\n".join(lines), justify="right"), justify="right", vertical="bottom")
+        drawn.add_column(
+            Text("\n".join(lines), justify="right"), justify="right", vertical="bottom", no_wrap=True
+        )
     for row in table.rows:
         style = "italic" if row.kind == "published" else ""
         cells = [_text(row.cells[place], style) for place in places]

@@ -1,0 +1,344 @@
+"""What shares a table, a column, a row; who is marked; what the caption owns up to."""
+
+import pytest
+from fake_runs import add_run, make_store
+
+from imbcil.harness.base.errors import UnknownName
+from imbcil.reports.collect import collect
+from imbcil.reports.plan import Request, load_layout
+from imbcil.reports.tables import build_report
+
+TASK_MEAN, TOTAL = "final/avg_acc_task_mean", "final/avg_acc_total"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path / "store")
+
+
+def report(store, **request):
+    return build_report(collect(store), Request(**request))
+
+
+def only_table(store, **request):
+    (table,) = report(store, **request).tables
+    return table
+
+
+def texts(table, metric=TASK_MEAN):
+    """Row heading -> the cells of one metric."""
+    return {
+        row.heading: [c.text for c, s in zip(row.cells, table.slots, strict=True) if s.metric == metric]
+        for row in table.rows
+    }
+
+
+def marks(table, metric=TASK_MEAN):
+    return {
+        row.heading: [c.mark for c, s in zip(row.cells, table.slots, strict=True) if s.metric == metric]
+        for row in table.rows
+    }
+
+
+def test_both_averages_stand_side_by_side_the_compared_one_first(store):
+    add_run(store, accuracy=[60, 40])
+    table = only_table(store)
+    assert [slot.metric for slot in table.slots] == [TASK_MEAN, TOTAL]
+    assert texts(table)["icarl"] == ["50.00 (1)"]
+    assert texts(table, TOTAL)["icarl"] == ["51.00 (1)"]
+
+
+def test_seeds_become_mean_spread_and_number(store):
+    for seed, accuracy in enumerate([30, 32, 34]):
+        add_run(store, accuracy=accuracy, seed=seed)
+    assert texts(only_table(store))["icarl"] == ["32.00 ± 2.00 (3)"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"recipe": "paper-aa"},
+        {"recipe": "paper-quarter", "reduced": True},
+        {"preset": "sound"},
+        {"memory": "2000"},
+        {"precision": "fp32"},
+        {"vary": ("model", "order"), "family": "f" * 16},
+        {"config": "recipe: paper\nset:\n  train.epochs: 3\n"},
+    ],
+    ids=str,
+)
+def test_runs_under_other_conditions_never_share_a_table(store, other):
+    add_run(store, "icarl", 30)
+    add_run(store, "replay", 90, **other)
+    tables = report(store).tables
+    assert len(tables) == 2
+    for table in tables:
+        assert len([row for row in table.rows if row.kind == "measured"]) == 1
+        assert not any(cell.mark for row in table.rows for cell in row.cells)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"family": "e" * 16},
+        {"order": "ordered"},
+        {"imbalance": "exp rho 10"},
+        {"column": "lfh-5"},
+        {"dataset": "food101-lt"},
+    ],
+    ids=str,
+)
+def test_other_scenarios_never_share_a_column(store, other):
+    add_run(store, "icarl", 30)
+    add_run(store, "icarl", 40, **other)
+    table = only_table(store)
+    assert sorted(texts(table)["icarl"]) == ["30.00 (1)", "40.00 (1)"]
+    heads = list(table.headings.values())
+    assert len(set(heads)) == 2  # a reader can tell the columns apart
+
+
+def test_runs_with_other_settings_of_a_learner_are_other_rows(store):
+    for beta in (True, False):
+        settings = {"gradient_reweighting.beta": beta, "gradient_reweighting.prior": True}
+        add_run(store, "gradient_reweighting", 30 + beta, settings=settings)
+    assert texts(only_table(store)).keys() >= {"DGR [beta=false]", "DGR [beta=true]"}
+
+
+def test_settings_that_a_recipe_chooses_by_protocol_do_not_split_a_row(store):
+    add_run(store, "wa", 30, settings={"wa.clip": 1})
+    add_run(store, "wa", 40, settings={"wa.clip": 2}, column="lfh-5", protocol="lfh")
+    assert texts(only_table(store))["wa"] == ["40.00 (1)", "30.00 (1)"]
+
+
+def test_the_newest_of_two_runs_of_one_seed_counts_and_the_other_is_owned_up_to(store):
+    add_run(store, accuracy=30, device="cpu", created_ms=1)
+    add_run(store, accuracy=40, device="cuda", created_ms=2)
+    table = only_table(store)
+    assert texts(table)["icarl"] == ["40.00 (1)"]
+    assert table.notes == ("1 older run of the same cell and seed left out: the newest counts.",)
+
+
+def test_a_mean_is_not_taken_over_the_seeds_that_happen_to_have_the_metric(store):
+    add_run(store, metrics=[{"phase/acc_task_mean": 50, "phase/acc_few": 10}])
+    add_run(store, seed=1, metrics=[{"phase/acc_task_mean": 50}])
+    assert texts(only_table(store, metrics=("last_acc_few",)), "final/last_acc_few")["icarl"] == [""]
+
+
+def test_further_predictors_have_rows_of_their_own(store):
+    metrics = [
+        {
+            "phase/acc_task_mean": 50,
+            "phase/acc_total": 50,
+            "phase/fc/acc_task_mean": 40,
+            "phase/fc/acc_total": 41,
+        }
+    ]
+    add_run(store, "icarl", metrics=metrics, predictors=("nme", "fc"))
+    table = only_table(store)
+    assert texts(table)["icarl"] == ["50.00 (1)"]
+    assert texts(table)["icarl (fc)"] == ["40.00 (1)"]
+    assert texts(table, TOTAL)["icarl (fc)"] == ["41.00 (1)"]
+
+
+# --- best and second ------------------------------------------------------------------------------------------------
+
+
+def test_best_and_second_are_marked(store):
+    for method, accuracy in (("finetune", 10), ("icarl", 30), ("replay", 20)):
+        add_run(store, method, accuracy)
+    found = marks(only_table(store))
+    assert (found["icarl"], found["replay"], found["finetune"]) == (["best"], ["second"], [""])
+
+
+def test_values_that_print_alike_share_the_mark_and_leave_no_second(store):
+    for method, accuracy in (("finetune", 10), ("icarl", 30.001), ("replay", 30.004)):
+        add_run(store, method, accuracy)
+    found = marks(only_table(store))
+    assert (found["icarl"], found["replay"], found["finetune"]) == (["best"], ["best"], [""])
+
+
+def test_of_forgetting_the_least_is_best_and_of_its_correlation_nothing(store):
+    for method, lost in (("icarl", 5.0), ("replay", 9.0)):
+        phase = {"phase/forgetting": lost, "phase/forgetting_count_corr": lost / 10}
+        add_run(store, method, metrics=[phase])
+    table = only_table(store, metrics=("last_forgetting", "final/last_forgetting_count_corr"))
+    assert marks(table, "final/last_forgetting") == {"icarl": ["best"], "replay": ["second"]}
+    assert marks(table, "final/last_forgetting_count_corr") == {"icarl": [""], "replay": [""]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "tag"),
+    [({"upper_bound": True}, "upper bound"), ({"oracle_memory": True}, "oracle memory")],
+)
+def test_what_cannot_be_matched_is_never_best(store, fields, tag):
+    add_run(store, "top", 90, **fields)
+    add_run(store, "icarl", 30)
+    add_run(store, "replay", 20)
+    found = marks(only_table(store))
+    assert found[f"top ({tag})"] == [""]
+    assert (found["icarl"], found["replay"]) == (["best"], ["second"])
+
+
+def test_a_predictor_with_two_networks_is_never_best(store):
+    metrics = [
+        {
+            "phase/acc_task_mean": 20,
+            "phase/acc_total": 20,
+            "phase/fc_boosted/acc_task_mean": 90,
+            "phase/fc_boosted/acc_total": 90,
+        }
+    ]
+    add_run(
+        store, "foster", metrics=metrics, predictors=("fc", "fc_boosted"), unranked_predictors=("fc_boosted",)
+    )
+    add_run(store, "icarl", 30)
+    found = marks(only_table(store))
+    assert found["foster (fc_boosted) (not ranked)"] == [""]
+    assert (found["icarl"], found["foster"]) == (["best"], ["second"])
+
+
+def test_a_row_with_a_gap_is_never_best(store):
+    for column in ("lfs-10", "lfs-20"):
+        add_run(store, "icarl", 30, column=column)
+        add_run(store, "replay", 20, column=column)
+    add_run(store, "wa", 90, column="lfs-10")
+    found = marks(only_table(store))
+    assert found["wa (incomplete)"] == ["", ""]
+    assert found["icarl"] == ["best", "best"]
+
+
+def test_a_row_with_a_seed_still_to_finish_is_never_best(store):
+    for method, accuracy in (("icarl", 30), ("replay", 20), ("wa", 90)):
+        add_run(store, method, accuracy)
+    add_run(store, "wa", 90, seed=1, status="interrupted", done=1)
+    found = report(store)
+    assert marks(found.tables[0])["wa (incomplete)"] == [""]
+    assert found.notes == (
+        "Not finished, so not shown: wa, lfs-10 of cifar100-lt, seed 1 (stopped, 1 of 2 phases).",
+    )
+
+
+def test_embedded_data_are_not_marked_beside_real_data(store):
+    for method, accuracy in (("icarl", 30), ("replay", 20)):
+        add_run(store, method, accuracy)
+        add_run(store, method, 90, dataset="glyphs100-lt", embedded=True)
+    table = only_table(store)
+    assert [slot.column.embedded for slot in table.slots] == [False, False, True, True]
+    assert marks(table)["icarl"] == ["best", ""]
+    assert any("glyphs100-lt is embedded data" in sentence for sentence in table.caption)
+    assert any("embedded data" in line for lines in table.headings.values() for line in lines)
+
+
+def test_a_lone_row_is_no_winner(store):
+    add_run(store, "icarl", 30)
+    assert marks(only_table(store))["icarl"] == [""]
+
+
+# --- printed values -------------------------------------------------------------------------------------------------
+
+
+def test_a_printed_value_stands_below_its_learner_with_status_and_verdict(store):
+    for seed in range(3):
+        add_run(store, "gradient_reweighting", 36.0 + 0.1 * seed, seed=seed)
+    table = only_table(store)
+    assert [row.heading for row in table.rows] == ["DGR", "DGR (published, primary)"]
+    assert texts(table)["DGR (published, primary)"] == ["35.66 (+0.44, verified)"]
+    assert texts(table, TOTAL)["DGR (published, primary)"] == [
+        ""
+    ]  # compared on one average, named beforehand
+    assert any("CVPR 2024 poster (primary, n unknown)" in sentence for sentence in table.caption)
+    assert any("Of 1 such intervals about 0.1 miss by chance" in sentence for sentence in table.caption)
+
+
+def test_a_reduced_recipe_is_called_that_and_left_undecided(store):
+    for seed in range(3):
+        add_run(store, "icarl", 21.83, seed=seed, recipe="paper-quarter", reduced=True)
+    table = only_table(store)
+    assert texts(table)["iCaRL (published, primary)"] == ["21.83 (+0.00, undecided)"]
+    assert "paper-quarter (reduced)" in table.title
+    assert any("paper-quarter (reduced)" in sentence for sentence in table.caption)
+
+
+@pytest.mark.parametrize("other", [{"preset": "sound"}, {"recipe": "strong"}, {"vary": ("order",)}], ids=str)
+def test_numbers_of_another_recipe_preset_or_axis_are_shown_beside_but_not_compared(store, other):
+    add_run(store, "icarl", 30, **other)
+    table = only_table(store)
+    assert texts(table)["iCaRL (published, primary)"] == ["21.83"]
+    assert any("not compared" in sentence for sentence in table.caption)
+
+
+def test_a_run_that_changed_a_setting_is_never_verified(store):
+    for seed in range(3):
+        config = "recipe: paper\nset:\n  icarl.temperature: 4\n"
+        add_run(store, "icarl", 21.83, seed=seed, config=config)
+    assert texts(only_table(store))["iCaRL (published, primary)"] == ["21.83 (+0.00, undecided)"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"memory": "2000"}, {"order": "ordered"}, {"imbalance": "exp rho 10"}, {"column": "lfs-5"}],
+    ids=str,
+)
+def test_printed_values_of_another_setting_are_not_shown(store, other):
+    add_run(store, "icarl", 30, **other)
+    assert [row.kind for row in only_table(store).rows] == ["measured"]
+
+
+def test_recalled_values_appear_only_on_request_and_with_a_dagger(store):
+    add_run(
+        store, "memo", 60, recipe="pycil", preset="sound", dataset="cifar100", imbalance="none", memory="2000"
+    )
+    assert not [h for h in texts(only_table(store), TOTAL) if "recalled" in h]
+    table = only_table(store, include_recalled=True)
+    assert "MEMO† (published, recalled)" in texts(table)
+    assert any("Published†" in sentence for sentence in table.caption)
+
+
+# --- layouts, metrics -----------------------------------------------------------------------------------------------
+
+
+def test_the_poster_layout_has_all_cells_before_anything_was_run(store):
+    table = only_table(store, layout=load_layout("poster"), images_at_hand=lambda name: "cifar" in name)
+    printed = [row for row in table.rows if row.kind == "published"]
+    assert len(printed) == 12 and all(len(row.cells) == 12 for row in printed)
+    assert sum(cell.published is not None for row in printed for cell in row.cells) == 144
+    judgements = [cell.verdict.judgement for cell in printed[0].cells]
+    assert judgements == ["not run"] * 4 + ["no images here"] * 8
+    assert texts(table)["icarl"] == [""] * 4 + ["no images here"] * 8
+
+
+def test_the_poster_layout_takes_only_what_belongs_to_it(store):
+    add_run(store, "icarl", 30)
+    add_run(store, "finetune", 30)
+    add_run(store, "icarl", 30, dataset="glyphs100-lt", embedded=True, recipe="quick", preset="sound")
+    table = only_table(store, layout=load_layout("poster"))
+    assert len([row for row in table.rows if row.kind == "measured"]) == 12
+    assert texts(table)["icarl"][0] == "30.00 (1)"
+
+
+def test_unknown_layouts_and_metrics_are_refused_with_the_nearest_known_one(store):
+    with pytest.raises(UnknownName, match="did you mean poster"):
+        load_layout("postr")
+    add_run(store)
+    with pytest.raises(UnknownName, match="did you mean final/last_acc_total"):
+        report(store, metrics=("last_acc_totl",))
+
+
+def test_the_caption_names_metric_average_recipe_preset_precision_memory_digest_and_what_seeds_vary(store):
+    add_run(store, digest="abcdef0123456789")
+    said = " ".join(only_table(store).caption)
+    for word in (
+        "avg_acc_task_mean", "avg_acc_total", "mean over all phases, the first included", "Recipe paper",
+        "preset released", "memory 20/class", "precision bf16", "digest abcdef01", "seeds vary the model",
+        "shuffled classes", "exp rho 100",
+    ):  # fmt: skip
+        assert word in said
+
+
+def test_seeds_that_vary_the_order_form_one_family(store):
+    for seed in range(2):
+        add_run(store, accuracy=30 + seed, seed=seed, vary=("order",), family="b" * 16, digest=f"{seed}" * 16)
+    table = only_table(store)
+    assert texts(table)["icarl"] == ["30.50 ± 0.71 (2)"]
+    said = " ".join(table.caption)
+    assert "family bbbbbbbb of 2 scenarios" in said and "seeds vary the class order" in said
