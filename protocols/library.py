@@ -152,6 +152,7 @@ def _fill(cached: CachedDataset, source: Source, rows: Mapping[str, Rows], say: 
     if source.on_demand:
         return fill_cache(cached, rows, source, say)
     whole = {name: np.arange(len(split.labels)) for name, split in cached.splits.items()}
+    remove_other_caches(cached.folder.parent, source.fingerprint)  # of an earlier version of rendering
     return store_moments(fill_cache(cached, whole, source, say))
 
 

@@ -11,14 +11,21 @@ from imbcil.harness.base.errors import BadInput
 from imbcil.protocols import identity
 from imbcil.protocols.arrange import Arrangement, DatasetLabels, ScenarioPhase, arrange
 from imbcil.protocols.cache import CachedDataset
-from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, default_recipe, split_name
+from imbcil.protocols.catalogue import (
+    LONG_TAIL,
+    DatasetEntry,
+    catalogue,
+    default_recipe,
+    find_entry,
+    split_name,
+)
 from imbcil.protocols.datasets.source import SPLITS, Images, Say
 from imbcil.protocols.imbalance import profile_text
 from imbcil.protocols.library import decode_rows, missing_images, open_dataset, peek_dataset
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name
 
-__all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe"]
+__all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe", "preview_scenario"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,15 @@ def build_scenario(
         if any(len(cached.splits[split].missing(rows)) for split, rows in wanted.items()):
             cached = None  # not decoded yet: sizes are known, images are not
     return _assemble(settings, entry, name, labels, arranged, cached)
+
+
+def preview_scenario(
+    settings: ProtocolSettings, *, data_root: Path | None = None, say: Say | None = None
+) -> Scenario:
+    """`build_scenario` for looking: renders embedded data, but decodes nothing that takes long."""
+    entry = find_entry(settings.dataset)
+    embedded = entry is not None and entry.embedded
+    return build_scenario(settings, data_root=data_root, need_images=embedded, say=say)
 
 
 def _assemble(

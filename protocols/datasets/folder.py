@@ -65,7 +65,7 @@ def list_classes(root: Path, folder: Path, labels: Mapping[str, int]) -> Listing
 
 def _pictures(root: Path, folder: Path) -> Iterator[str]:
     for entry in _entries(folder):
-        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.name[0] != ".":
+        if Path(entry.name).suffix.lower() in SUFFIXES and entry.name[0] != ".":
             path = Path(entry.path)
             if entry.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
                 raise BadInput(

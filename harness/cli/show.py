@@ -1,0 +1,68 @@
+"""`imbcil-bench show protocol`: what a learner will meet, before anything is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imbcil.harness.cli.run import whole_numbers
+
+EXAMPLES = """\b
+Examples:
+  imbcil-bench show protocol lfs --n-tasks 10
+  imbcil-bench show protocol lfs --n-tasks 10 --dataset cifar100-lt --recipe paper --out lfs10.png
+  imbcil-bench show protocol lfh --n-tasks 5 --dataset imagenet-subset-lt --order ordered --json
+"""
+PROFILES = ("exp", "step", "few-shot", "none")
+
+
+@click.group(no_args_is_help=True)
+def command() -> None:
+    """What a protocol gives a learner: phases, classes, sizes, digest."""
+
+
+@command.command("protocol", epilog=EXAMPLES)
+@click.argument("protocol", metavar="NAME")
+@click.option("--dataset", metavar="NAME", help="NAME, or NAME-lt for its long tail; default: glyphs100-lt.")
+@click.option("--n-tasks", type=int, help="Number of phases (with a base: of those after it).")
+@click.option("--base", type=int, help="Classes of the first phase; 0: as many as in the others.")
+@click.option("--step", type=int, help="Classes per phase, instead of --n-tasks.")
+@click.option("--sizes", type=whole_numbers, metavar="N,N,...", help="Classes of every phase: 11,10,10.")
+@click.option(
+    "--order", metavar="ORDER", help="shuffled (default), ordered, random:SEED, or a file of labels."
+)
+@click.option("--imbalance", type=click.Choice(PROFILES), help="Profile of class sizes.")
+@click.option("--rho", type=float, help="Largest class over smallest class; default: 100.")
+@click.option("--recipe", metavar="NAME|FILE", help="Whose hold-out and sampling; default: the dataset's.")
+@click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="Such as data.holdout=0.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="With --vary: which order or sample.")
+@click.option("--vary", type=click.Choice(["model", "order", "sample", "all"]), help="What the seed changes.")
+@click.option("--data-root", metavar="FOLDER", help="Where datasets are cached; default: IMBCIL_DATA.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+@click.option("--out", type=click.Path(path_type=Path), help="Draw the profile to FILE.png, .pdf or .svg.")
+def show_protocol(pairs: tuple[str, ...], seed: int, as_json: bool, out: Path | None, **flags: Any) -> None:
+    """Print phases, classes, sizes and digest of protocol NAME. Sizes need no images, the digest does."""
+    import json
+
+    from imbcil.harness.cli.request import build_request
+    from imbcil.harness.resolve import protocol_settings, resolve_recipe, resolved_root
+    from imbcil.protocols.describe import scenario_lines, scenario_record
+    from imbcil.protocols.scenario import preview_scenario
+
+    request = build_request(flags, None, pairs)
+    recipe, said = resolve_recipe(request)
+    for line in said:
+        _say(line)
+    settings = protocol_settings(request, recipe, seed)
+    scenario = preview_scenario(settings, data_root=resolved_root(request.data_root), say=_say)
+    if out is not None:
+        from imbcil.protocols.drawing import draw_scenario
+
+        draw_scenario(scenario, out)
+        _say(f"Drawn to {out}.")
+    record = {**scenario_record(scenario), "recipe": recipe.name}
+    click.echo(json.dumps(record, indent=1) if as_json else "\n".join(scenario_lines(scenario)))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

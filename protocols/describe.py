@@ -1,0 +1,83 @@
+"""A scenario in words and in JSON: what `show protocol` prints and what a run folder keeps as `scenario.json`."""
+
+from typing import Any
+
+from imbcil.protocols.scenario import Scenario
+
+
+def scenario_record(scenario: Scenario) -> dict[str, Any]:
+    """The scenario as plain values, ready for JSON. Sizes only, no row numbers: the digest covers those."""
+    settings = scenario.settings
+    return {
+        "protocol": settings.protocol,
+        "column": scenario.column,
+        "dataset": scenario.dataset,
+        "embedded": scenario.embedded,
+        "label_kind": scenario.label_kind,
+        "order": settings.order,
+        "imbalance": scenario.imbalance_text,
+        "data": settings.data.model_dump(mode="json"),
+        "vary": list(settings.vary),
+        "seed": settings.seed,
+        "digest": scenario.digest,
+        "family": scenario.family,
+        "n_classes": len(scenario.order),
+        "class_order": list(scenario.order),
+        "class_names": list(scenario.class_names),
+        "class_counts": scenario.raw_counts.tolist(),
+        "phases": [
+            {
+                "phase": phase.index,
+                "classes": list(phase.classes),
+                "train_before_holdout": len(phase.train_before_holdout),
+                "train": len(phase.train),
+                "holdout": len(phase.holdout),
+                "test": len(phase.test),
+            }
+            for phase in scenario.phases
+        ],
+        "totals": {
+            "train_before_holdout": sum(len(phase.train_before_holdout) for phase in scenario.phases),
+            "train": sum(len(phase.train) for phase in scenario.phases),
+            "holdout": sum(len(phase.holdout) for phase in scenario.phases),
+            "test": sum(len(phase.test) for phase in scenario.phases),
+        },
+    }
+
+
+def scenario_lines(scenario: Scenario) -> list[str]:
+    """The scenario as a short report: a head, one line a phase, totals."""
+    record = scenario_record(scenario)
+    held_out = scenario.settings.data.holdout > 0
+    lines = [
+        f"{record['column']} on {record['dataset']}, order {record['order']}, imbalance {record['imbalance']}",
+        f"{record['n_classes']} classes in {len(record['phases'])} phases, "
+        + (f"hold-out {scenario.settings.data.holdout:g} of each class" if held_out else "no hold-out"),
+        "",
+        f"{'phase':>5}  {'classes':>7}  {'train':>7}  {'held out':>8}  {'test':>6}  original labels",
+    ]
+    for phase in record["phases"]:
+        lines.append(
+            f"{phase['phase']:>5}  {len(phase['classes']):>7}  {phase['train']:>7}  {phase['holdout']:>8}  "
+            f"{phase['test']:>6}  {_short(phase['classes'])}"
+        )
+    totals = record["totals"]
+    lines.append(
+        f"{'all':>5}  {record['n_classes']:>7}  {totals['train']:>7}  {totals['holdout']:>8}  {totals['test']:>6}"
+    )
+    largest, smallest = int(scenario.raw_counts.max()), int(scenario.raw_counts.min())
+    lines += ["", f"training images of a class before the hold-out: {largest} to {smallest}"]
+    if scenario.digest is None:
+        lines.append(
+            "digest: none, the images are not decoded here; sizes are counted from what is known of the dataset"
+        )
+    else:
+        lines.append(f"digest: {scenario.digest}")
+        if scenario.family != scenario.digest:
+            lines.append(f"family: {scenario.family}")
+    return lines
+
+
+def _short(labels: list[int], most: int = 10) -> str:
+    shown = " ".join(str(label) for label in labels[:most])
+    return f"{shown} ..." if len(labels) > most else shown
