@@ -15,7 +15,7 @@ from imbcil.harness.tracking.client import Connection
 from imbcil.harness.tracking.describe import finite, primary_key, readme, run_name, run_params, run_tags
 from imbcil.harness.tracking.experiments import ensure_experiment
 from imbcil.harness.tracking.parents import ensure_parent
-from imbcil.harness.tracking.privacy import scrub, scrub_tree
+from imbcil.harness.tracking.privacy import scrub, scrub_tree, scrub_value
 from imbcil.harness.tracking.truth import Truth, group_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _log_dataset(connection: Connection, run_id: str, truth: Truth) -> None:
         name=info.dataset,
         digest=(info.digest or "unknown")[:32],  # 36 characters at most
         source_type="imbcil-bench",
-        source=json.dumps({"protocol": info.column, "order": scrub(info.order)}),
+        source=json.dumps({"protocol": info.column, "order": scrub_value(info.order)}),
         profile=json.dumps(profile),
     )
     inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])]

@@ -57,9 +57,17 @@ def parent_name(info: RunInfo, seeds: int) -> str:
     return f"{scrub_value(info.method)} (mean of {seeds})" if seeds else f"{scrub_value(info.method)} (mean)"
 
 
-def row_label(info: RunInfo) -> str:
-    """What tells rows of one experiment apart: method, recipe, preset and memory."""
-    return f"{scrub_value(info.method)} | {info.recipe} | {info.preset} | {info.memory}"
+def row_label(info: RunInfo, group: str) -> str:
+    """What runs of one mean share, to be read and grouped by; the end tells apart what the words do not."""
+    words = (
+        scrub_value(info.method),
+        scrub_value(info.order),
+        info.recipe,
+        info.preset,
+        info.memory,
+        group[:4],
+    )
+    return " | ".join(words)
 
 
 def shared_tags(info: RunInfo, group: str) -> dict[str, str]:
@@ -73,7 +81,7 @@ def shared_tags(info: RunInfo, group: str) -> dict[str, str]:
         "preset": info.preset,
         "memory": info.memory,
         "order": scrub_value(info.order),
-        "row": row_label(info),
+        "row": row_label(info, group),
         "recon": _yes(info.reconstruction),
         "upper_bound": _yes(info.upper_bound),
         "oracle_memory": _yes(info.oracle_memory),
@@ -112,7 +120,12 @@ def run_params(truth: Truth) -> dict[str, str]:
         | {"settings", "config"},
     )
     described |= {"n_classes": len(info.raw_counts), "n_phases": len(info.phases)}
-    flat = dict(_flatten(dict(truth.config))) | dict(_flatten(info.settings)) | dict(_flatten(described))
+    config = dict(truth.config)
+    flat: dict[str, object] = {}
+    for section in ("recipe", "set"):  # their keys are known without the section: train.lr, icarl.temperature
+        if isinstance(tree := config.pop(section, None), Mapping):
+            flat |= dict(_flatten(tree))
+    flat |= dict(_flatten(config)) | dict(_flatten(info.settings)) | dict(_flatten(described))
     flat.pop("seeds", None)  # belongs to the command, not to one seed's run
     return {legal_key(key): _param(value) for key, value in flat.items()}
 

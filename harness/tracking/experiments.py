@@ -56,8 +56,7 @@ def _description(info: RunInfo) -> str:
     phases, classes = len(info.phases), len(info.raw_counts)
     data = " Embedded data, rendered, not photographs." if info.embedded else ""
     return (
-        f"**{escape(info.column)} on {escape(info.dataset)}**: {phases} phases, {classes} classes, "
-        f"order {escape(info.order)}, imbalance {escape(info.imbalance)}.{data}\n\n"
+        f"**{escape(info.column)} on {escape(info.dataset)}**: {phases} phases, {classes} classes.{data}\n\n"
         "A row *name (mean of N)* carries the means over N seeds under the same metric names as its runs, with "
         "`_std` (sample standard deviation) and `_ci95` (half-width of the 95 % interval) beside them; its `+` "
         "shows the runs. The step of every `phase/` and `cost/` metric is the phase, counted from 0.\n\n"

@@ -13,7 +13,7 @@ from imbcil.harness.tracking.settings import TrackingSettings
 from imbcil.harness.tracking.truth import Truth, group_of, read_truth
 
 PHASE_SECONDS = 4.0  # the longest that a server may hold up a phase
-LAST_SECONDS = 15.0  # the same where no training waits
+LAST_SECONDS = 15.0  # the same at the end of everything, where no training waits
 
 
 class TooSlow(Exception):
@@ -40,17 +40,17 @@ class Tracker:
         def job(connection: Connection) -> None:
             deliver_run(connection, read_truth(run), status)
 
-        return self._attempt(job, PHASE_SECONDS if status == "running" else LAST_SECONDS)
+        return self._attempt(job, PHASE_SECONDS)
 
     def deliver_parent(self, runs: Sequence[RunFolder]) -> bool:
         """Log the means over seeds of the groups that `runs` belong to, once all of `runs` have ended.
 
         A group counts every finished run in the store, the newest attempt of each seed. True if there is
-        nothing left to tell.
+        nothing left to tell. Runs that never got a folder are passed over.
         """
 
         def job(connection: Connection) -> None:
-            truths = [read_truth(run) for run in runs]
+            truths = [read_truth(run) for run in runs if (run.path / "run.json").exists()]
             groups = {group_of(truth, connection.store_id) for truth in truths}
             unfinished = {
                 group_of(truth, connection.store_id)

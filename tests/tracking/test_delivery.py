@@ -110,7 +110,7 @@ def test_names_tags_params_and_dataset_say_what_was_trained(
     expected |= {"mlflow.user": "imbcil", "mlflow.source.name": "imbcil-bench"}
     assert tags.items() >= expected.items()
     assert tags["mlflow.parentRunId"] == shown.run_id("icarl+balanced_softmax (mean)")
-    assert params["set.train.lr"] == "0.1"
+    assert params["train.lr"] == "0.1"
     assert params["icarl.temperature"] == "2.0"
     assert params["memory"] == "20/class"
     assert "seeds" not in params
@@ -118,6 +118,18 @@ def test_names_tags_params_and_dataset_say_what_was_trained(
     assert shown.query("SELECT name, digest FROM datasets") == [
         ("glyphs6-lt", ("3f9a1c22d0ab" + "0" * 52)[:32])
     ]
+
+
+def test_a_recipe_that_is_written_out_gives_params_by_the_names_that_set_takes(
+    store: Store, tracker: Tracker, shown: Shown
+) -> None:
+    config = (
+        "recipe:\n  name: quick\n  train: {epochs: 3, milestones: [1, 2]}\nset:\n  icarl.temperature: 2.0\n"
+    )
+    tracker.deliver(start_run(store, config=config), "running")
+    params = shown.params("icarl s0")
+    assert (params["train.epochs"], params["train.milestones"], params["recipe"]) == ("3", "[1, 2]", "quick")
+    assert not [name for name in params if name.startswith(("set.", "recipe."))]
 
 
 def test_a_run_without_plug_ins_can_still_be_grouped_by_them(

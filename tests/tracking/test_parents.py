@@ -71,6 +71,14 @@ def test_means_wait_for_the_last_seed_and_are_logged_once(
     assert shown.row_counts() == before
 
 
+def test_a_run_that_never_got_a_folder_is_passed_over(
+    store: Store, tracker: Tracker, shown: Shown, said: list[str]
+) -> None:
+    assert tracker.deliver_parent([finish_run(store, 0), store.run("never")])
+    assert said == []
+    assert "icarl (mean of 1)" in shown.names()
+
+
 def test_a_seed_added_later_gets_a_new_parent_that_takes_the_children_over(
     store: Store, tracker: Tracker, shown: Shown
 ) -> None:
@@ -126,6 +134,7 @@ def test_the_newest_finished_attempt_of_a_seed_counts(store: Store, tracker: Tra
         {"config": "set:\n  train.lr: 0.5\n"},
         {"memory": "2000"},
         {"family": "family-b"},
+        {"order": "ordered"},
         {"recipe": "paper"},
         {"preset": "released"},
     ],
@@ -138,6 +147,9 @@ def test_runs_that_differ_in_more_than_their_seed_are_never_averaged(
     finish_run(store, 1, **changes)
     sync_store(store, tracker.settings, print)
     assert shown.query("SELECT count(*) FROM runs WHERE name = 'icarl (mean of 1)'") == [(2,)]
+    assert (
+        shown.tags("icarl s0")["row"] != shown.tags("icarl s1")["row"]
+    )  # so the dashboard keeps them apart, too
 
 
 def test_runs_whose_seed_changes_the_order_share_a_parent_through_their_family(
