@@ -42,7 +42,7 @@ def conditions_sentence(conditions: Conditions) -> str:
     changed = "".join(f", {path} = {value}" for path, value in conditions.overrides)
     varied = " and ".join(VARIED.get(axis, axis) for axis in conditions.vary)
     return (
-        f"Recipe {recipe_name(conditions)}{changed}; preset {conditions.preset}; memory {conditions.memory}; "
+        f"Recipe {conditions.recipe}{' (reduced)' if conditions.reduced else ''}{changed}; preset {conditions.preset}; memory {conditions.memory}; "
         f"precision {conditions.precision}; seeds vary {varied}."
     )
 
@@ -56,8 +56,11 @@ def title(name: str, conditions: Conditions) -> str:
 
 
 def recipe_name(conditions: Conditions) -> str:
-    """The recipe, called reduced wherever it is named."""
-    return f"{conditions.recipe} (reduced)" if conditions.reduced else conditions.recipe
+    """The recipe, called reduced or changed wherever it is named."""
+    marks = [
+        word for word, holds in (("reduced", conditions.reduced), ("changed", conditions.overrides)) if holds
+    ]
+    return f"{conditions.recipe} ({', '.join(marks)})" if marks else conditions.recipe
 
 
 def data_sentences(columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Iterable[str]]) -> list[str]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imbcil.harness.base.errors import ImbcilError
-from imbcil.harness.base.yaml_files import parse_yaml
 from imbcil.harness.metrics import final_metrics
 from imbcil.harness.store.layout import Store, is_owned
 from imbcil.harness.store.run_folder import RunFolder
@@ -23,7 +22,7 @@ class StoredRun:
     reason: str  # why it failed or stopped
     phases: tuple[Mapping[str, float], ...]  # the metrics of each finished phase
     final: Mapping[str, float]  # `final/*`, derived from `phases`; empty unless finished
-    overrides: Mapping[str, object]  # what `--set` changed against recipe and preset
+    overrides: Mapping[str, object]  # what was changed against recipe and preset, by path
 
     @property
     def base_key(self) -> str:
@@ -88,19 +87,9 @@ def read_run(folder: RunFolder) -> StoredRun:
             "run the same command with --force"
         )
     final = final_metrics(phases) if progress == "finished" else {}
-    return StoredRun(info, progress, state.reason, phases, final, _overrides(folder))
+    overrides: Mapping[str, object] = getattr(info, "overrides", {})
+    return StoredRun(info, progress, state.reason, phases, final, overrides)
 
 
 def _has_living_owner(folder: RunFolder) -> bool:
     return (folder.path / "owner.lock").exists() and is_owned(folder)
-
-
-def _overrides(folder: RunFolder) -> Mapping[str, object]:
-    """The `set:` section of the stored config; parsed only where there is one, since YAML is slow."""
-    if not folder.config_path.exists():
-        return {}
-    text = folder.config_path.read_text(encoding="utf-8")
-    if not any(line.startswith("set:") for line in text.splitlines()):
-        return {}
-    section = parse_yaml(text, str(folder.config_path)).get("set")
-    return dict(section) if isinstance(section, dict) else {}

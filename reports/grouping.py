@@ -66,21 +66,19 @@ def column_of(run: StoredRun) -> ColumnKey:
 
 
 def overrides_of(run: StoredRun) -> tuple[tuple[str, str], ...]:
-    """What `--set` changed, sorted, values as JSON."""
+    """What was changed against recipe and preset, sorted, values as JSON."""
     return tuple(sorted((key, _text(value)) for key, value in run.overrides.items()))
 
 
-def follows_its_preset(run: StoredRun) -> bool:
-    """Whether neither recipe nor learner was changed by `--set`."""
-    return not run.overrides
-
-
 def by_conditions(runs: Iterable[StoredRun]) -> dict[Conditions, list[StoredRun]]:
-    """Runs that may stand in one table: full recipes and real data first, then by name."""
+    """Runs that may stand in one table: real data and recipes to the letter first, then by name."""
     groups: dict[Conditions, list[StoredRun]] = {}
     for run in runs:
         groups.setdefault(conditions_of(run), []).append(run)
-    order = sorted(groups, key=lambda c: (all(r.info.embedded for r in groups[c]), c.reduced, _sort_key(c)))
+    order = sorted(
+        groups,
+        key=lambda c: (all(r.info.embedded for r in groups[c]), c.reduced, bool(c.overrides), _sort_key(c)),
+    )
     return {conditions: groups[conditions] for conditions in order}
 
 
@@ -99,39 +97,59 @@ def rows_of(runs: Sequence[StoredRun]) -> dict[RowKey, list[StoredRun]]:
         mine = [run for run in runs if run.info.method == method]
         telling = _telling_settings(mine)
         for run in mine:
-            variant = tuple((key, _text(run.info.settings.get(key))) for key in telling)
-            for place, predictor in enumerate(run.info.predictors or ("",)):
-                rows.setdefault(_row_key(run, predictor, variant, primary=place == 0), []).append(run)
+            settings = _leaves(run.info.settings)
+            variant = tuple((key, _text(settings.get(key))) for key in telling)
+            for predictor in ("", *other_predictors(run)):
+                rows.setdefault(_row_key(run, predictor, variant), []).append(run)
     order = sorted(rows, key=lambda key: (key.upper_bound, key.method, key.variant, key.predictor))
     return {key: rows[key] for key in order}
 
 
-def _row_key(
-    run: StoredRun, predictor: str, variant: tuple[tuple[str, str], ...], *, primary: bool
-) -> RowKey:
+def other_predictors(run: StoredRun) -> list[str]:
+    """Predictors beside the primary one, as the run's metrics name them (`final/fc/avg_acc_total`)."""
+    parts = [metric.split("/") for metric in run.final]
+    return list(dict.fromkeys(path[1] for path in parts if len(path) == 3))
+
+
+def _row_key(run: StoredRun, predictor: str, variant: tuple[tuple[str, str], ...]) -> RowKey:
     info = run.info
     return RowKey(
         method=info.method,
-        predictor="" if primary else predictor,
+        predictor=predictor,
         variant=variant,
         upper_bound=info.upper_bound,
         oracle_memory=info.oracle_memory,
         reconstruction=info.reconstruction,
-        unranked=predictor in info.unranked_predictors,
+        unranked=(predictor or _primary(run)) in info.unranked_predictors,
     )
+
+
+def _primary(run: StoredRun) -> str:
+    return run.info.predictors[0] if run.info.predictors else ""
 
 
 def _telling_settings(runs: Sequence[StoredRun]) -> list[str]:
     """Settings in which runs of one method differ inside some column; elsewhere the recipe chose them."""
     columns: dict[ColumnKey, list[Mapping[str, object]]] = {}
     for run in runs:
-        columns.setdefault(column_of(run), []).append(run.info.settings)
+        columns.setdefault(column_of(run), []).append(_leaves(run.info.settings))
     telling = set()
     for settings in columns.values():
         for key in {key for each in settings for key in each}:
             if len({_text(each.get(key)) for each in settings}) > 1:
                 telling.add(key)
     return sorted(telling)
+
+
+def _leaves(settings: Mapping[str, object], path: str = "") -> dict[str, object]:
+    """Nested settings by dotted path, so that a row names what differs and no more."""
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _leaves(value, f"{path}{key}.")
+        else:
+            flat[f"{path}{key}"] = value
+    return flat
 
 
 def _is_learners(key: str, run: StoredRun) -> bool:

@@ -26,7 +26,6 @@ def add_run(
     reason: str = "",
     done: int | None = None,
     metrics: Sequence[Mapping[str, float]] | None = None,
-    config: str = "recipe: paper\n",
     **fields: object,
 ) -> RunFolder:
     """A run whose phases all have `accuracy` (acc_total is one point above acc_task_mean)."""
@@ -34,7 +33,7 @@ def add_run(
     records = metrics or [{"phase/acc_task_mean": a, "phase/acc_total": a + 1} for a in accuracies]
     info = run_info(store, method, len(records), **fields)
     folder = store.run(info.run_key)
-    folder.create(info, config)
+    folder.create(info, "recipe: paper\n")
     for phase, found in enumerate(records[:done]):
         folder.append_record(PhaseRecord(phase=phase, time_ms=1000 + phase, metrics=dict(found)))
     folder.set_state(status, reason)
@@ -61,7 +60,6 @@ def run_info(store: Store, method: str, n_phases: int, **fields: object) -> RunI
         "precision": "bf16",
         "device": "cpu",
         "compiled": False,
-        "predictors": ("fc",),
         "class_names": tuple(f"class {c}" for c in range(n_phases)),
         "raw_counts": tuple([50] * n_phases),
         "phases": tuple(

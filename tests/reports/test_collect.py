@@ -56,7 +56,6 @@ DAMAGE = {
     ),
     "a phase too few": ("phases.jsonl", "", "0 of 2 phases"),
     "an unknown state": ("state.json", '{"status": "asleep"}', "status"),
-    "a config with an alias": ("config.yaml", "set:\n  a: &x 1\n  b: *x\n", "aliases"),
 }
 
 

@@ -1,5 +1,7 @@
 """What shares a table, a column, a row; who is marked; what the caption owns up to."""
 
+from dataclasses import replace
+
 import pytest
 from fake_runs import add_run, make_store
 
@@ -63,7 +65,6 @@ def test_seeds_become_mean_spread_and_number(store):
         {"memory": "2000"},
         {"precision": "fp32"},
         {"vary": ("model", "order"), "family": "f" * 16},
-        {"config": "recipe: paper\nset:\n  train.epochs: 3\n"},
     ],
     ids=str,
 )
@@ -133,7 +134,11 @@ def test_further_predictors_have_rows_of_their_own(store):
             "phase/fc/acc_total": 41,
         }
     ]
-    add_run(store, "icarl", metrics=metrics, predictors=("nme", "fc"))
+    add_run(
+        store,
+        "icarl",
+        metrics=metrics,
+    )
     table = only_table(store)
     assert texts(table)["icarl"] == ["50.00 (1)"]
     assert texts(table)["icarl (fc)"] == ["40.00 (1)"]
@@ -188,9 +193,7 @@ def test_a_predictor_with_two_networks_is_never_best(store):
             "phase/fc_boosted/acc_total": 90,
         }
     ]
-    add_run(
-        store, "foster", metrics=metrics, predictors=("fc", "fc_boosted"), unranked_predictors=("fc_boosted",)
-    )
+    add_run(store, "foster", metrics=metrics, unranked_predictors=("fc_boosted",))
     add_run(store, "icarl", 30)
     found = marks(only_table(store))
     assert found["foster (fc_boosted) (not ranked)"] == [""]
@@ -267,11 +270,30 @@ def test_numbers_of_another_recipe_preset_or_axis_are_shown_beside_but_not_compa
     assert any("not compared" in sentence for sentence in table.caption)
 
 
+def changed(store, method, path, value):
+    """The store's runs as if those of `method` had been started with `--set path=value`."""
+    found = collect(store)
+    runs = [replace(r, overrides={path: value}) if r.info.method == method else r for r in found.finished]
+    return build_report(replace(found, finished=tuple(runs)))
+
+
 def test_a_run_that_changed_a_setting_is_never_verified(store):
     for seed in range(3):
-        config = "recipe: paper\nset:\n  icarl.temperature: 4\n"
-        add_run(store, "icarl", 21.83, seed=seed, config=config)
-    assert texts(only_table(store))["iCaRL (published, primary)"] == ["21.83 (+0.00, undecided)"]
+        add_run(store, "icarl", 21.83, seed=seed)
+    (table,) = changed(store, "icarl", "icarl.temperature", 4).tables
+    assert texts(table)["iCaRL (published, primary)"] == ["21.83 (+0.00, undecided)"]
+
+
+def test_a_run_that_changed_its_recipe_never_shares_a_table(store):
+    add_run(store, "icarl", 30)
+    add_run(store, "replay", 90)
+    tables = changed(store, "replay", "train.epochs", 3).tables
+    assert len(tables) == 2
+    assert [any("Recipe paper, train.epochs = 3" in said for said in table.caption) for table in tables] == [
+        False,
+        True,
+    ]
+    assert "changed" in tables[1].title and "changed" not in tables[0].title
 
 
 @pytest.mark.parametrize(
