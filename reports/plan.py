@@ -41,7 +41,7 @@ class Layout(Frozen):
 
     def conditions(self) -> Conditions:
         """The conditions under which the layout's first table is meant to be filled."""
-        return Conditions(self.recipes[0], self.presets[0], self.memory, "any", ("model",))
+        return Conditions(self.recipes[0], self.presets[0], self.memory, "any precision", ("model",))
 
     def takes(self, run: StoredRun) -> bool:
         """Whether a run belongs into this layout."""
