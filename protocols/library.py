@@ -19,7 +19,7 @@ from imbcil.protocols.cache_build import (
 from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, unknown_dataset
 from imbcil.protocols.datasets.readers import guess_kind, read_source, rendered_fingerprint, rendered_source
 from imbcil.protocols.datasets.source import SPLITS, Kind, Rows, Say, Source, SourceRecord
-from imbcil.protocols.places import SOURCE_FILE, data_root, dataset_folder, imported_names
+from imbcil.protocols.places import SOURCE_FILE, data_root, dataset_folder, imported_names, is_plain_name
 
 DECODE_AT_IMPORT = 2 << 30  # bytes; larger datasets of pictures are decoded when a scenario needs them
 
@@ -101,8 +101,13 @@ def _write_record(folder: Path, kind: Kind, path: Path, source: Source) -> None:
 
 
 def peek_dataset(name: str, root: Path | None, say: Say, size: int | None = None) -> CachedDataset | None:
-    """The dataset if its cache is there and sound; None otherwise. Decodes nothing."""
+    """The dataset if its cache is there and sound; None otherwise. Decodes nothing.
+
+    Raises UnknownName for what cannot be a dataset's name.
+    """
     name = _images_name(name)
+    if not is_plain_name(name):
+        raise unknown_dataset(name, imported_names(root))
     folder = dataset_folder(name, root)
     identity = _identity(name, folder)
     target = None if identity is None else folder / cache_key(identity[0], size or identity[1])
@@ -143,8 +148,11 @@ def decode_rows(
     if entry is not None and entry.embedded:
         say(f"Rendering {name} (once, a few seconds).")
     source = _source(name, root, cached.meta.splits["train"].shape[1])
-    with dataset_lock(cached.folder.parent, say):
-        return _fill(_open_or_create(cached.folder.parent, source, say), source, rows, say)
+    folder = cached.folder.parent
+    with dataset_lock(folder, say):
+        cached = _fill(_open_or_create(folder, source, say), source, rows, say)
+        remove_other_caches(folder, source.fingerprint)  # of an earlier version of the rendering
+    return cached
 
 
 def _fill(cached: CachedDataset, source: Source, rows: Mapping[str, Rows], say: Say) -> CachedDataset:
@@ -152,7 +160,6 @@ def _fill(cached: CachedDataset, source: Source, rows: Mapping[str, Rows], say: 
     if source.on_demand:
         return fill_cache(cached, rows, source, say)
     whole = {name: np.arange(len(split.labels)) for name, split in cached.splits.items()}
-    remove_other_caches(cached.folder.parent, source.fingerprint)  # of an earlier version of rendering
     return store_moments(fill_cache(cached, whole, source, say))
 
 

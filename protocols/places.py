@@ -22,9 +22,14 @@ def data_root(given: Path | None = None) -> Path:
     return user_cache_path("imbcil-bench", appauthor=False) / "data"
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether `name` can name a dataset, and so a folder under the root."""
+    return _NAME.fullmatch(name) is not None
+
+
 def dataset_folder(name: str, root: Path | None = None) -> Path:
     """The folder of one dataset under the root. Raises BadInput for a name that is no plain name."""
-    if not _NAME.fullmatch(name):
+    if not is_plain_name(name):
         raise BadInput(
             f"dataset name {name!r}: use up to 64 small letters, digits, dots, hyphens and underscores, "
             "the first one a letter or digit."

@@ -16,7 +16,7 @@ from imbcil.protocols.catalogue import DatasetEntry
 from imbcil.protocols.datasets.outlines import EM, FONTS, MASK, fonts_fingerprint, letter_masks
 from imbcil.protocols.datasets.source import SPLITS, Images, Rows, Source, SplitSource
 
-VERSION = 4  # raise it when rendering changes
+VERSION = 5  # raise it when rendering changes
 # Shuffled once, so that no script or case lies in the head of a long tail by its place in the alphabet.
 CHARACTERS = (
     "mX=~ΣLǂЧðTHrΩG€ΘFБRPΦ4Nß7ЋΨbЮɮωγYѢfΓkSeЦπʔЭλtE$ɷZ¥adM¤3Æ+þ5h¬BΛ6n∂gψξϡ£VζИσ©μQ8δЯ2Δ9ΠЉqAyШʞKηʘU±ДWЖΞ"
@@ -77,12 +77,12 @@ def render_class(label: int, split: str, count: int, size: int) -> Images:
         away = _away_from_centre(draw, count, size)
         cover = _cover(draw, other, away, _between(draw, count, 0.4, 1.0) * size, size)
         canvas = _paint(
-            canvas, cover * _between(draw, count, 0.2, 0.6)[:, None, None], draw.random_sample((count, 3))
+            canvas, cover * _between(draw, count, 0.3, 0.7)[:, None, None], draw.random_sample((count, 3))
         )
-    centre = size / 2 + (draw.random_sample((count, 2)) - 0.5) * (0.2 * size)
-    cover = _cover(draw, np.full(count, label), centre, _between(draw, count, 0.65, 0.95) * size, size)
+    centre = size / 2 + (draw.random_sample((count, 2)) - 0.5) * (0.3 * size)
+    cover = _cover(draw, np.full(count, label), centre, _between(draw, count, 0.5, 0.95) * size, size)
     canvas = _paint(canvas, cover, _light(draw, count))
-    noise = (draw.random_sample(canvas.shape) + draw.random_sample(canvas.shape) - 1) * 0.12
+    noise = (draw.random_sample(canvas.shape) + draw.random_sample(canvas.shape) - 1) * 0.2
     return np.floor(np.clip(canvas + noise, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
 
 
@@ -113,9 +113,9 @@ def _away_from_centre(draw: np.random.RandomState, count: int, size: int) -> Flo
 def _cover(
     draw: np.random.RandomState, labels: NDArray[np.int64], centre: Floats, em: Floats, size: int
 ) -> Floats:
-    """How far letters of height `em` pixels cover each pixel, rotated up to 25 degrees: [count, size, size]."""
+    """How far letters of height `em` pixels cover each pixel, rotated up to 30 degrees: [count, size, size]."""
     fonts = draw.randint(0, len(FONTS), len(labels))
-    half = (draw.random_sample(len(labels)) - 0.5) * 0.44  # tangent of half the angle: no sine, no cosine
+    half = (draw.random_sample(len(labels)) - 0.5) * 0.54  # tangent of half the angle: no sine, no cosine
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     pixels = np.arange(size) + 0.5
     dx, dy = pixels[None, None, :] - centre[:, :1, None], pixels[None, :, None] - centre[:, 1:, None]
