@@ -1,0 +1,144 @@
+"""What the benchmarks share: runs of the harness on embedded data, measured in turns, and a small table.
+
+A figure is the ratio of two rates from the same process, whose epochs alternate, so that noise hits both. Nothing is
+asserted: machines differ.
+"""
+
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from imbcil.harness.request import RunRequest
+from imbcil.harness.runner import Runner
+from imbcil.harness.suite import build_setting, plan_request
+from imbcil.harness.view import EpochProgress, RunView, SilentView
+
+THREADS = int(os.environ.get("BENCH_THREADS", "2"))
+Done = Callable[
+    [float], None
+]  # told a rate in images/s after each epoch that counts; waits for the next turn
+
+
+class _Enough(BaseException):
+    """Leaves a job after its last turn; no handler of ordinary errors may stop it."""
+
+
+@dataclass
+class _Turns:
+    """Lets exactly one of several jobs run at a time, an epoch each."""
+
+    jobs: int
+    rounds: int
+    now: int = 0
+    rates: list[list[float]] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    failure: BaseException | None = None
+
+    def wait(self, job: int) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.now == job or self.failure is not None)
+        if self.failure is not None:
+            raise _Enough
+
+    def pass_on(self, job: int) -> None:
+        with self.changed:
+            self.now = (job + 1) % self.jobs
+            self.changed.notify_all()
+
+    def run(self, job: int, work: Callable[[Done], None]) -> None:
+        def done(rate: float) -> None:
+            self.rates[job].append(rate)
+            self.pass_on(job)
+            if len(self.rates[job]) >= self.rounds:
+                raise _Enough
+            self.wait(job)
+
+        torch.set_num_threads(THREADS)
+        try:
+            self.wait(job)
+            work(done)
+        except _Enough:
+            return
+        except BaseException as error:
+            self.failure = error
+        self.pass_on(job)
+
+
+def in_turns(rounds: int, *works: Callable[[Done], None]) -> list[list[float]]:
+    """Rates [works][rounds] of jobs that alternate epoch by epoch, each in a thread of its own."""
+    turns = _Turns(len(works), rounds, rates=[[] for _ in works])
+    threads = [threading.Thread(target=turns.run, args=pair) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if turns.failure is not None:
+        raise turns.failure
+    return turns.rates
+
+
+class Watch(SilentView):
+    """Reports the rate of each epoch of one phase; the first ones of the phase warm up."""
+
+    def __init__(self, done: Done, phase: int = 0, warm_up: int = 1) -> None:
+        self.done, self.phase, self.warm_up = done, phase, warm_up
+
+    def epoch(self, progress: EpochProgress) -> None:
+        if progress.phase == self.phase and progress.epoch > self.warm_up:
+            self.done(progress.images_per_s)
+
+
+def run_harness(view: RunView, **asked: object) -> None:
+    """One run on embedded data in a store that is thrown away; `asked` as in a config file."""
+    with tempfile.TemporaryDirectory() as store:
+        request = RunRequest.model_validate({"store": store, "no_tracking": True, **asked})
+        _, planned = plan_request(request, view)
+        run = planned[0]
+        run.folder.path.mkdir(parents=True)
+        run.folder.create(run.info, run.config)
+        Runner(build_setting(run, request, view, None)).run()
+
+
+def harness(phase: int = 0, warm_up: int = 1, **asked: object) -> Callable[[Done], None]:
+    """A job for `in_turns`: the epochs of one phase of a run."""
+    return lambda done: run_harness(Watch(done, phase, warm_up), **asked)
+
+
+def ratio_row(name: str, above: Sequence[float], below: Sequence[float], target: str) -> tuple[str, ...]:
+    """A table row: both median rates, the median ratio of neighbours in time, its spread, and what is asked."""
+    ratios = sorted(a / b for a, b in zip(above, below, strict=True))
+    spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}, n = {len(ratios)}"
+    return name, f"{median(above):,.0f}", f"{median(below):,.0f}", f"{median(ratios):.3f}", spread, target
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table with a line on the machine."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    print(title)
+    for row in (header, ["-" * width for width in widths], *rows):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"  {_processor()}, {THREADS} threads, torch {torch.__version__}\n")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":")[1] for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        return names[0].strip() if names else platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def timed(work: Callable[[], int]) -> float:
+    """Images per second of `work`, which returns how many it saw."""
+    started = time.monotonic()
+    return work() / (time.monotonic() - started)
