@@ -124,7 +124,7 @@ def run_params(truth: Truth) -> dict[str, str]:
     flat: dict[str, object] = {}
     for section in ("recipe", "set"):  # their keys are known without the section: train.lr, icarl.temperature
         if isinstance(tree := config.pop(section, None), Mapping):
-            flat |= dict(_flatten(tree))
+            flat |= {key: value for key, value in _flatten(tree) if key not in ("name", "summary")}
     flat |= dict(_flatten(config)) | dict(_flatten(info.settings)) | dict(_flatten(described))
     flat.pop("seeds", None)  # belongs to the command, not to one seed's run
     return {legal_key(key): _param(value) for key, value in flat.items()}
