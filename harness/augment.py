@@ -75,7 +75,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     at_rest = torch.tensor([*mean, *std], dtype=torch.float64)
     factor, shift = 1 / (255 * at_rest[3:]), -at_rest[:3] / at_rest[3:]
     # Rows of W * 3 numbers instead of 3 at a time: four times faster on CPU.
-    rows = torch.stack([factor, shift]).repeat(1, width).to(images.device, torch.float32, non_blocking=True)
+    rows = torch.stack([factor, shift]).repeat(1, width).float().to(images.device, non_blocking=True)
     flat = images.reshape(batch, height, width * 3).to(torch.float32)
     return flat.mul_(rows[0]).add_(rows[1]).view(batch, height, width, 3).permute(0, 3, 1, 2)
 

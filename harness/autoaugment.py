@@ -116,6 +116,5 @@ def auto_augment(images: Tensor, name: Literal["cifar10", "imagenet"], generator
                 continue
             strength = policy.strength[choice[rows], turn] * (sign[rows] if operation.signed else 1.0)
             chosen = rows.to(images.device, non_blocking=True)
-            strength = strength.to(images.device, non_blocking=True)
             images.index_copy_(0, chosen, operation.apply(images[chosen], strength))
     return images

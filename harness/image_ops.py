@@ -1,6 +1,7 @@
 """Operations on batches of uint8 images [B, H, W, 3], with arguments per sample [B], rounded and cut off as PIL does.
 
-Each returns uint8 images of the same shape unless it says otherwise. None waits for the device.
+Each returns uint8 images of the same shape unless it says otherwise. None waits for the device. Arguments may lie on
+the CPU: what follows from them alone is worked out there, in float64, and moved.
 """
 
 from math import pi
@@ -43,8 +44,13 @@ def _weights(start: Tensor, length: Tensor, n_in: int, n_out: int) -> Tensor:
 def blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
     """degenerate + factor * (image - degenerate): 0 gives the degenerate, 1 the image, 2 exaggerates. factors [B]."""
     base = degenerate.float()
-    mixed = base + factors.view(-1, 1, 1, 1) * (images.float() - base)
+    mixed = base + _beside(factors, images) * (images.float() - base)
     return mixed.clamp_(0, 255).to(torch.uint8)
+
+
+def _beside(values: Tensor, images: Tensor) -> Tensor:
+    """Values [B] as [B, 1, 1, 1] on the device of the images."""
+    return values.view(-1, 1, 1, 1).to(images.device, non_blocking=True)
 
 
 def black(images: Tensor) -> Tensor:
@@ -76,19 +82,20 @@ def smooth(images: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the highest bits, a number that is rounded to a whole one. bits [B]."""
-    lost = (8 - bits.round()).to(torch.uint8).view(-1, 1, 1, 1)
+    lost = _beside((8 - bits.round()).to(torch.uint8), images)
     return images >> lost << lost
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert values from the threshold on. threshold [B] in 0 to 256."""
-    return torch.where(images < threshold.view(-1, 1, 1, 1), images, 255 - images)
+    return torch.where(images < _beside(threshold, images), images, 255 - images)
 
 
 def autocontrast(images: Tensor) -> Tensor:
     """Stretch each channel so that its darkest value becomes 0 and its lightest 255."""
-    low = images.amin((1, 2), keepdim=True).double()
-    high = images.amax((1, 2), keepdim=True).double()
+    exact = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs know no float64
+    low = images.amin((1, 2), keepdim=True).to(exact)
+    high = images.amax((1, 2), keepdim=True).to(exact)
     scale = torch.full_like(high, 255) / (high - low).clamp(
         min=1
     )  # 255 / tensor would multiply by the reciprocal
@@ -139,8 +146,8 @@ def _affine(images: Tensor, matrix: tuple[Tensor, Tensor, Tensor, Tensor, Tensor
     y = torch.arange(height, device=images.device)[None, :, None]
     x = torch.arange(width, device=images.device)[None, None, :]
     columns, rows = (
-        (_fixed(c + a / 2 + b / 2) + x * _fixed(a) + y * _fixed(b)) >> 16
-        for a, b, c in (matrix[:3], matrix[3:])
+        (start + x * per_x + y * per_y) >> 16
+        for per_x, per_y, start in (_fixed(images, *matrix[:3]), _fixed(images, *matrix[3:]))
     )
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     place = rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
@@ -149,26 +156,30 @@ def _affine(images: Tensor, matrix: tuple[Tensor, Tensor, Tensor, Tensor, Tensor
     return moved.view(images.shape).masked_fill_(~inside[..., None], GREY)
 
 
-def _fixed(value: Tensor) -> Tensor:
-    return (value.double() * 65536 + 0.5).floor().long().view(-1, 1, 1)
+def _fixed(images: Tensor, a: Tensor, b: Tensor, c: Tensor) -> list[Tensor]:
+    """a, b and the first pixel's c + a / 2 + b / 2 in fixed point, each [B, 1, 1] int64 beside the images."""
+    values = torch.stack([a, b, c + a / 2 + b / 2]).double()
+    fixed = (values * 65536 + 0.5).floor().long()
+    return list(fixed[:, :, None, None].to(images.device, non_blocking=True))
 
 
 def shear_x(images: Tensor, slope: Tensor) -> Tensor:
     """Row y (centre at y + 1/2) moves left by slope * (y + 1/2) pixels, bicubic; grey comes in. slope [B]."""
     _, height, width, _ = images.shape
-    row = torch.arange(height, device=images.device)[None, :, None] + 0.5
-    place = torch.arange(width, device=images.device) + 0.5 + slope.double().view(-1, 1, 1) * row  # [B, H, W]
-    inside = (place >= 0) & (place < width)
+    row = torch.arange(height)[None, :, None] + 0.5
+    place = torch.arange(width) + 0.5 + slope.double().view(-1, 1, 1) * row  # [B, H, W]
     left = (place - 0.5).floor()
-    part = (place - 0.5 - left)[..., None].float()
-    taps = [_at_column(images, left.long() + offset) for offset in (-1, 0, 1, 2)]
+    outside = ((place < 0) | (place >= width)).to(images.device, non_blocking=True)
+    part = (place - 0.5 - left)[..., None].float().to(images.device, non_blocking=True)
+    left = left.long().to(images.device, non_blocking=True)
+    taps = [_at_column(images, left + offset) for offset in (-1, 0, 1, 2)]
     linear, square, cube = (
         taps[2] - taps[0],
         2 * (taps[0] - taps[1]) + taps[2] - taps[3],
         taps[1] - taps[0] + taps[3] - taps[2],
     )
     value = taps[1] + part * (linear + part * (square + part * cube))
-    return value.clamp_(0, 255).to(torch.uint8).masked_fill_(~inside[..., None], GREY)
+    return value.clamp_(0, 255).to(torch.uint8).masked_fill_(outside[..., None], GREY)
 
 
 def _at_column(images: Tensor, columns: Tensor) -> Tensor:

@@ -262,3 +262,14 @@ def test_an_image_too_small_for_its_crop_is_refused_with_what_to_do() -> None:
 def test_wrong_settings_are_refused_by_name(data: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         validated(AugmentSettings, data, "augment")
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+@pytest.mark.parametrize("policy", ["none", "cifar10", "imagenet"])
+def test_augmentation_never_waits_for_a_value_from_the_device(crop: str, policy: str) -> None:
+    settings = EVERYTHING.model_copy(update={"crop": crop, "autoaugment": policy})
+    images = torch.empty(
+        512, 32, 32, 3, dtype=torch.uint8, device="meta"
+    )  # has no values: reading one is an error
+    out = normalise(augment(images, settings, 32, keyed("meta")), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    assert (out.device.type, out.shape) == ("meta", (512, 3, 32, 32))
