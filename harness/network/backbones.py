@@ -7,7 +7,7 @@ A backbone is a module with `dim` (width of its features), `opts` (JSON options 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -76,4 +76,4 @@ def build_backbone(kind: str, **opts: Any) -> nn.Module:
     """
     if kind not in BACKBONES:
         raise UnknownName("backbone", kind, kinds())
-    return cast(nn.Module, BACKBONES[kind](**opts))
+    return BACKBONES[kind](**opts)
