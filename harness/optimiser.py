@@ -64,7 +64,13 @@ class NamedOptimiser:
 
     def load_state(self, state: dict[str, Any]) -> None:
         for name, held in state.items():
-            self.torch.state[self.names[name]] = dict(held)
+            value = self.names[name]
+            self.torch.state[value] = {key: _laid_out_like(value, item) for key, item in held.items()}
+
+
+def _laid_out_like(value: Tensor, held: Tensor) -> Tensor:
+    """A buffer in its parameter's memory layout: fused kernels walk both in step."""
+    return torch.empty_like(value).copy_(held) if held.shape == value.shape else held
 
 
 def _build(

@@ -93,16 +93,17 @@ def _write_matrix(folder: RunFolder, info: RunInfo, phase: int, row: Floats) -> 
     values = {f"task_{task}": "" if np.isnan(value) else repr(float(value)) for task, value in enumerate(row)}
     rows.append({"phase": str(phase), **values})
     _write(path, rows)
-    draw_matrix(folder, rows, len(info.phases), f"{info.method} s{info.seed}, {info.column} {info.dataset}")
 
 
-def draw_matrix(folder: RunFolder, rows: list[dict[str, str]], phases: int, title: str) -> None:
+def draw_matrix(folder: RunFolder, info: RunInfo) -> None:
     """`figures/accuracy_matrix.png`: accuracy on the classes of each task (columns) after each phase (rows)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    phases = len(info.phases)
+    title = f"{info.method} s{info.seed}, {info.column} {info.dataset}"
     matrix = np.full((phases, phases), np.nan)
-    for row in rows:
+    for row in _read(folder.path / "accuracy_matrix.csv"):
         for task in range(phases):
             if value := row.get(f"task_{task}"):
                 matrix[int(row["phase"]), task] = float(value)

@@ -16,6 +16,7 @@ from imbcil.harness.identity import command_line, run_key, settings_of, stored_c
 from imbcil.harness.images import ImageBank
 from imbcil.harness.metrics import final_metrics
 from imbcil.harness.network.runtime import Runtime, set_compile_limits
+from imbcil.harness.phase_report import draw_matrix
 from imbcil.harness.phases import arrival_labels, steps_planned
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import (
@@ -79,11 +80,11 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
             if name not in scenarios:
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
                 recipe.memory.check(len(scenarios[name].order))
-            planned.append(_planned(plan, request, scenarios[name], seed, device, precision, store))
+            planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store))
     return store, planned
 
 
-def _planned(
+def plan_run(
     plan: Plan,
     request: RunRequest,
     scenario: Scenario,
@@ -92,6 +93,7 @@ def _planned(
     precision: str,
     store: Store,
 ) -> PlannedRun:
+    """One run with its identity, settings and folder."""
     compiled = decide_compilation(request.compile, plan, scenario, device)
     resolved = {"precision": precision, "compiled": compiled, "device": device.type}
     key = run_key(plan, request, scenario, seed, resolved)
@@ -193,7 +195,7 @@ def run_request(request: RunRequest, view: RunView, stop: threading.Event | None
     for run in planned:
         outcome.runs.append(run.folder)
         try:
-            _train(run, request, view, tracker, outcome, stop)
+            train_run(run, request, view, tracker, outcome, stop)
         except RunStopped as error:
             outcome.failures.append(str(error))
             view.warning(str(error))
@@ -204,7 +206,7 @@ def run_request(request: RunRequest, view: RunView, stop: threading.Event | None
     return outcome
 
 
-def _train(
+def train_run(
     run: PlannedRun,
     request: RunRequest,
     view: RunView,
@@ -256,6 +258,7 @@ def _train_locked(
                 f"The device ran out of memory ({run.info.method}); try a smaller --set train.batch."
             ) from None
         raise
+    draw_matrix(folder, run.info)
     final = final_metrics([record.metrics for record in records])
     folder.set_state("finished", final=final)
     runner.checkpoints.clear()

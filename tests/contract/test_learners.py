@@ -1,0 +1,197 @@
+"""The contract, checked on every registered learner and on compositions; a new file is covered once it exists."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import LABELS, SIZES, all_scores, tiny_plan, tiny_runner, tiny_scenario
+
+from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.registry import learner_names, load_learner, load_plugin, plugin_names
+from imbcil.harness.composition import check_composition
+from imbcil.harness.network.network import Network
+from imbcil.harness.runner import Runner
+from imbcil.harness.settings import MemorySettings
+
+
+def composable() -> list[str]:
+    """Every learner alone and with every single plug-in that the rules allow."""
+    methods = list(learner_names())
+    for learner, plugin in itertools.product(learner_names(), plugin_names()):
+        try:
+            check_composition(
+                load_learner(learner), learner, [(plugin, load_plugin(plugin))], MemorySettings(), "single"
+            )
+        except BadInput:
+            continue
+        methods.append(f"{learner}+{plugin}")
+    return methods
+
+
+METHODS = composable()
+
+
+def finished(method: str, store: Path, **options: Any) -> Runner:
+    runner = tiny_runner(method, store, **options)
+    runner.run()
+    return runner
+
+
+@pytest.mark.parametrize("memory", ["0", "4/class", "7"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_survives_the_tiny_scenario(method: str, memory: str, tmp_path: Path) -> None:
+    if memory == "0" and load_learner(method.split("+")[0]).needs.memory == "required":
+        with pytest.raises(BadInput, match="needs an exemplar memory"):
+            tiny_runner(method, tmp_path, memory=memory)
+        return
+    runner = finished(method, tmp_path, memory=memory)
+    records = runner.s.folder.records()
+    assert [record.phase for record in records] == [0, 1, 2]
+    for phase, (record, classes) in enumerate(zip(records, np.cumsum(SIZES), strict=True)):
+        assert all(np.isfinite(value) for value in record.metrics.values())
+        stored = runner.s.folder.load_scores(phase)
+        predictors = [name for name in stored if name.startswith("test/")]
+        assert predictors
+        for name in predictors:
+            assert stored[name].dtype == np.float32
+            assert stored[name].shape == (4 * classes, classes)
+            assert np.isfinite(stored[name]).all()
+    quota = {"0": 0, "4/class": 4, "7": 1}[memory]
+    assert max(runner.learner.memory.pool().counts(6).tolist()) <= quota
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_killed_after_any_save_ends_bit_identical(method: str, tmp_path: Path) -> None:
+    whole = finished(method, tmp_path / "whole")
+    saves = count_saves(method, tmp_path / "counted")
+    for stop_at in sorted({1, saves // 4, saves // 2, 3 * saves // 4, saves - 1}):
+        store = tmp_path / f"killed-{stop_at}"
+        kill_after(method, store, stop_at)
+        torch.manual_seed(stop_at)  # a resumed run must not lean on the global generator
+        resumed = finished(method, store)
+        assert_same_run(whole, resumed)
+
+
+class Killed(Exception):
+    """Stands in for SIGKILL: raised right after a checkpoint was written."""
+
+
+def count_saves(method: str, store: Path) -> int:
+    runner = tiny_runner(method, store, every=0)
+    counted = itertools.count(1)
+    original, last = runner.save, 0
+
+    def save(*arguments: Any) -> None:
+        nonlocal last
+        original(*arguments)
+        last = next(counted)
+
+    runner.save = save  # type: ignore[method-assign]
+    runner.run()
+    return last
+
+
+def kill_after(method: str, store: Path, stop_at: int) -> None:
+    runner = tiny_runner(method, store, every=0)
+    original, counted = runner.save, itertools.count(1)
+
+    def save(*arguments: Any) -> None:
+        original(*arguments)
+        if next(counted) == stop_at:
+            raise Killed
+
+    runner.save = save  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        runner.run()
+
+
+def assert_same_run(left: Runner, right: Runner) -> None:
+    for name, value in all_scores(left.s.folder).items():
+        assert np.array_equal(value, all_scores(right.s.folder)[name], equal_nan=True), name
+    weights = right.learner.net.state_dict()
+    for name, value in left.learner.net.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    for mine, theirs in zip(left.s.folder.records(), right.s.folder.records(), strict=True):
+        assert without_costs(mine.metrics) == without_costs(theirs.metrics)
+
+
+def without_costs(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("cost/")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stages_are_pure_and_change_only_what_they_declare(method: str, tmp_path: Path) -> None:
+    runner = tiny_runner(method, tmp_path)
+    original = runner._run_stage
+
+    def watched(phase: Any, stage: Any) -> None:
+        again = runner.plugins.stages(phase, runner.learner)
+        assert [part.name for part in again] == [
+            part.name for part in runner.plugins.stages(phase, runner.learner)
+        ]
+        teachers = {name: value for name, value in runner.learner.state.items() if is_teacher(name, value)}
+        before = {name: fingerprint(value) for name, value in teachers.items()}
+        original(phase, stage)
+        for name, value in teachers.items():
+            assert fingerprint(value) == before[name], f"the stage {stage.name} changed the teacher {name}"
+
+    runner._run_stage = watched  # type: ignore[method-assign]
+    runner.run()
+
+
+def is_teacher(name: str, value: object) -> bool:
+    return isinstance(value, Network) and name != "net" and not any(p.requires_grad for p in value.parameters())
+
+
+def fingerprint(net: Network) -> float:
+    return float(sum(value.double().abs().sum() for value in net.state_dict().values()))
+
+
+@pytest.mark.parametrize("name", learner_names())
+def test_growing_the_network_leaves_old_logits_alone(name: str, tmp_path: Path) -> None:
+    net = finished(name, tmp_path).learner.net.eval()
+    images = torch.randn(3, 3, 8, 8)
+    with torch.no_grad():
+        before = net(images).logits
+        net.grow(2)
+        after = net(images).logits
+    assert torch.equal(after[:, : before.shape[1]], before)
+
+
+@pytest.mark.parametrize("name", learner_names())
+def test_unknown_settings_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"{name}: unknown key 'no_such_setting'"):
+        tiny_plan(name, tmp_path, settings={f"{name}.no_such_setting": 1})
+
+
+@pytest.mark.parametrize("name", learner_names())
+def test_old_images_are_reached_only_through_the_memory(name: str, tmp_path: Path) -> None:
+    """Noise in place of the past images that were not kept must not change anything."""
+    if load_learner(name).needs.privileged:
+        pytest.skip(f"{name} is an upper bound and declares that it sees past data")
+    plain = finished(name, tmp_path / "plain")
+    runner = tiny_runner(name, tmp_path / "noise")
+    original = runner._run_phase
+
+    def overwritten() -> None:
+        if runner.point == "start" and runner.phase:
+            past = np.concatenate([phase.train for phase in runner.s.scenario.phases[: runner.phase]])
+            gone = np.setdiff1d(past, runner.learner.memory.index.numpy())
+            bank = runner.s.train_bank
+            assert bank._held is not None
+            bank._held[bank._place[torch.from_numpy(gone)]] = 127
+        original()
+
+    runner._run_phase = overwritten  # type: ignore[method-assign]
+    runner.run()
+    assert_same_run(plain, runner)
+
+
+def test_the_tiny_scenario_holds_the_hard_cases() -> None:
+    scenario = tiny_scenario()
+    assert min(len(phase.classes) for phase in scenario.phases) == 1
+    assert scenario.raw_counts.min() < 4  # smaller than its quota
+    assert sorted(LABELS) != list(range(len(LABELS)))  # a gap in the labels
