@@ -1,6 +1,6 @@
 """Running what was asked for: every method with every seed, each in its folder, tracked, never twice."""
 
-import shutil
+import json
 import threading
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from filelock import Timeout
 
-from imbcil.harness.base.errors import BadInput, ImbcilError, RunStopped
+from imbcil.harness.base.errors import ImbcilError, RunStopped
+from imbcil.harness.base.files import atomic_write
+from imbcil.harness.compilation import decide_compilation
 from imbcil.harness.composition import Plugins
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.images import ImageBank
 from imbcil.harness.metrics import final_metrics
 from imbcil.harness.network.runtime import Runtime, set_compile_limits
+from imbcil.harness.overrides import overrides
 from imbcil.harness.phase_report import draw_matrix
 from imbcil.harness.phases import arrival_labels, steps_planned
 from imbcil.harness.request import RunRequest
@@ -34,9 +37,8 @@ from imbcil.harness.store.run_folder import RunFolder, now_ms
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo
 from imbcil.harness.tracking import Tracker, resolve_tracking
 from imbcil.harness.view import RunView
+from imbcil.protocols.describe import scenario_record
 from imbcil.protocols.scenario import Scenario, build_scenario
-
-WORTH_COMPILING = 400_000  # images through the backbone; below, compiling costs more time than it saves
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def plan_run(
     store: Store,
 ) -> PlannedRun:
     """One run with its identity, settings and folder."""
-    compiled = decide_compilation(request.compile, plan, scenario, device)
+    compiled = decide_compilation(request.compile, device, precision, planned_images(plan, scenario))
     resolved = {"precision": precision, "compiled": compiled, "device": device.type}
     key = run_key(plan, request, scenario, seed, resolved)
     attempts = store.attempts(key)
@@ -106,25 +108,11 @@ def plan_run(
     return PlannedRun(plan, info, stored_config(plan, request, seed, resolved), scenario, folder, device)
 
 
-def decide_compilation(asked: str, plan: Plan, scenario: Scenario, device: torch.device) -> bool:
-    """Whether the backbones are compiled: decided once, from the planned steps and what is installed."""
-    compiler = device.type == "cuda" or bool(
-        shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
-    )
-    if asked == "off" or device.type == "mps":
-        return False
-    if asked == "on":
-        if not compiler:
-            raise BadInput(
-                "--compile on needs a C++ compiler (g++), and none is installed; use --compile off."
-            )
-        return True
-    train = plan.recipe.train.divided(plan.recipe.epochs_divisor)
-    per_class = plan.recipe.memory.per_class or (plan.recipe.memory.total or 0) // max(len(scenario.order), 1)
-    return (
-        compiler
-        and steps_planned(scenario, train.epochs, train.batch, per_class) * train.batch >= WORTH_COMPILING
-    )
+def planned_images(plan: Plan, scenario: Scenario) -> int:
+    """Images through the backbone in a whole run of plain replay."""
+    train, memory = plan.recipe.train.divided(plan.recipe.epochs_divisor), plan.recipe.memory
+    per_class = memory.per_class or (memory.total or 0) // max(len(scenario.order), 1)
+    return steps_planned(scenario, train.epochs, train.batch, per_class) * train.batch
 
 
 def describe_run(
@@ -177,6 +165,7 @@ def describe_run(
         oracle_memory=False,
         reconstruction=any(part.kind.reconstruction for part in parts),
         reduced=plan.recipe.reduced,
+        overrides=overrides(plan),
         settings=settings,
         command=command_line(plan, request, seed),
         created_ms=now_ms(),
@@ -234,6 +223,8 @@ def train_run(
             return
         if not (folder.path / "run.json").exists():
             folder.create(run.info, run.config)
+            record = json.dumps(scenario_record(run.scenario), indent=1)
+            atomic_write(folder.path / "scenario.json", record)
         folder.set_state("running")
         tracker.deliver(folder, "running")
         _train_locked(run, request, view, tracker, stop)

@@ -45,7 +45,10 @@ def tiny_scenario(labels: tuple[int, ...] = LABELS) -> Scenario:
         own = labels[lo : lo + size]
         before = np.flatnonzero(np.isin(train_labels, own))
         held = np.concatenate(
-            [np.flatnonzero(train_labels == label)[:n] for label, n in zip(own, HELD[lo : lo + size], strict=True)]
+            [
+                np.flatnonzero(train_labels == label)[:n]
+                for label, n in zip(own, HELD[lo : lo + size], strict=True)
+            ]
         )
         phases.append(
             ScenarioPhase(index, lo, lo + size, tuple(own), before, np.setdiff1d(before, held), held,

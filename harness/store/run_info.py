@@ -52,6 +52,7 @@ class RunInfo(Frozen):
     oracle_memory: bool = False
     reconstruction: bool = False
     reduced: bool = False  # a recipe with fewer epochs than the published one, or a smoke run
+    overrides: dict[str, object] = {}  # what was changed against the named recipe and preset
     settings: dict[str, object] = {}  # learner and plug-in settings, `<name>.<key>`
     command: str = ""  # what a person types to repeat the run
     created_ms: int = 0

@@ -143,7 +143,9 @@ def test_stages_are_pure_and_change_only_what_they_declare(method: str, tmp_path
 
 
 def is_teacher(name: str, value: object) -> bool:
-    return isinstance(value, Network) and name != "net" and not any(p.requires_grad for p in value.parameters())
+    return (
+        isinstance(value, Network) and name != "net" and not any(p.requires_grad for p in value.parameters())
+    )
 
 
 def fingerprint(net: Network) -> float:
@@ -158,7 +160,8 @@ def test_growing_the_network_leaves_old_logits_alone(name: str, tmp_path: Path) 
         before = net(images).logits
         net.grow(2)
         after = net(images).logits
-    assert torch.equal(after[:, : before.shape[1]], before)
+    old = after[:, : before.shape[1]]
+    assert torch.allclose(old, before, rtol=1e-6, atol=1e-6)  # a wider product is rounded in another order
 
 
 @pytest.mark.parametrize("name", learner_names())
