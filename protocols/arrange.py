@@ -58,6 +58,8 @@ class Arrangement:
     quirk: bool
     kept: tuple[Rows, ...]  # training rows by original label, before the hold-out
     phases: tuple[ScenarioPhase, ...]
+    train_fixed: bool  # every class keeps the same training images under every order
+    test_fixed: bool  # and the same test images, whatever the order and the sample
 
     def train_rows(self) -> Rows:
         """Every training row of every phase, the hold-out included."""
@@ -82,7 +84,9 @@ def arrange(settings: ProtocolSettings, entry: DatasetEntry | None, labels: Data
         test = _kept_rows(labels.test, settings, rule, kind, rho, order)
     quirk = settings.data.holdout_quirk and not (entry and entry.list_path)
     phases = _phases(sizes, order, kept, test, settings, quirk)
-    return Arrangement(order, sizes, kind, rho, quirk, tuple(kept), phases)
+    by_label = kind == "none" or (kind != "few-shot" and rule.rank == "label")
+    test_fixed = kind == "none" or not (entry and entry.tailed_test)
+    return Arrangement(order, sizes, kind, rho, quirk, tuple(kept), phases, by_label, test_fixed)
 
 
 def _profile_of(settings: ProtocolSettings) -> tuple[str, float]:

@@ -44,21 +44,18 @@ def family(
     labels: DatasetLabels,
     arranged: Arrangement,
     settings: ProtocolSettings,
-    rank_by_label: bool,
 ) -> str:
-    """The digest's inputs without the axes that the seed varies; the digest itself when it varies none.
-
-    rank_by_label: whether a class keeps the same images under every order.
-    """
+    """The digest's inputs without the axes that the seed varies; the digest itself when it varies none."""
     varied = [axis for axis in ("order", "sample") if axis in settings.vary]
     if not varied:
         return digest(hashes, labels, arranged, settings)
     parts = _switches(hashes, labels, arranged, settings)
     parts |= {"varied": varied, "order rule": settings.order}
-    parts["test images"] = array_hash(hashes.test[np.sort(arranged.test_rows())])
+    if arranged.test_fixed:
+        parts["test images"] = array_hash(hashes.test[np.sort(arranged.test_rows())])
     if "order" not in varied:
         parts["order"] = arranged.order
-    if "sample" not in varied and rank_by_label:
+    if "sample" not in varied and arranged.train_fixed:
         parts["kept"] = [array_hash(rows) for rows in arranged.kept]
         parts["train images"] = array_hash(hashes.train[np.sort(arranged.train_rows())])
     return _hash(parts)

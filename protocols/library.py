@@ -36,8 +36,8 @@ def import_dataset(
     entry = _entry_for_import(name)
     folder = dataset_folder(name, root)
     path = path.expanduser().resolve()
-    if not path.exists():
-        raise BadInput(f"--from {path} does not exist.")
+    if not (path.is_file() or path.is_dir()):
+        raise BadInput(f"--from {path} {'is no ordinary file' if path.exists() else 'does not exist'}.")
     resolved = guess_kind(path, kind, entry)
     source = read_source(
         resolved, path, size or (None if entry is None else entry.resize or entry.size), entry

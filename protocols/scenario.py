@@ -19,7 +19,7 @@ from imbcil.protocols.catalogue import (
     find_entry,
     split_name,
 )
-from imbcil.protocols.datasets.source import SPLITS, Images, Say
+from imbcil.protocols.datasets.source import Images, Say
 from imbcil.protocols.imbalance import profile_text
 from imbcil.protocols.library import decode_rows, missing_images, open_dataset, peek_dataset
 from imbcil.protocols.settings import ProtocolSettings
@@ -81,7 +81,8 @@ def build_scenario(
     size = settings.data.resize or settings.data.size
     cached = (open_dataset if need_images else peek_dataset)(name, data_root, say, size)
     if cached is not None:
-        labels = DatasetLabels(*(cached.splits[split].labels for split in SPLITS), cached.meta.class_names)
+        splits = cached.splits
+        labels = DatasetLabels(splits["train"].labels, splits["test"].labels, cached.meta.class_names)
     elif entry is not None:
         labels = DatasetLabels.from_counts(entry)
     else:
@@ -117,9 +118,8 @@ def _assemble(
     if cached is not None:
         images = _image_arrays(cached, entry, settings)
         hashes = identity.Hashes(cached.splits["train"].hashes, cached.splits["test"].hashes, images.size)
-        by_label = entry is None or entry.tail.rank == "label"
         digest = identity.digest(hashes, labels, arranged, settings)
-        family = identity.family(hashes, labels, arranged, settings, by_label)
+        family = identity.family(hashes, labels, arranged, settings)
     return Scenario(
         settings=settings,
         column=column_name(settings, arranged.sizes),

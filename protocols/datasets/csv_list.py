@@ -10,7 +10,7 @@ from imbcil.protocols.datasets.source import Source
 
 COLUMNS = ("path", "label", "split")
 SPLIT_WORDS = {"train": "train", "test": "test", "val": "test"}
-LARGEST_CSV = 512 << 20  # bytes
+LARGEST_CSV = 256 << 20  # bytes
 
 
 def read_csv_list(path: Path, size: int | None = None) -> Source:
@@ -40,7 +40,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Path, label and split of each line."""
     try:
         if path.stat().st_size > LARGEST_CSV:
-            raise BadInput(f"{path} is larger than 512 MiB; that is no list of images.")
+            raise BadInput(f"{path} is larger than 256 MiB; that is no list of images.")
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]

@@ -99,7 +99,8 @@ def _ground(draw: np.random.RandomState, count: int, size: int) -> Floats:
     part = (place - low)[None, :, None, None]
     rows = corners[:, low] * (1 - part) + corners[:, low + 1] * part
     part = part.reshape(1, 1, size, 1)
-    return rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    ground: Floats = rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    return ground
 
 
 def _away_from_centre(draw: np.random.RandomState, count: int, size: int) -> Floats:
@@ -129,7 +130,8 @@ def _cover(
     at = ((labels * len(FONTS) + fonts)[:, None, None] * (MASK + 2) + row) * (MASK + 2) + column
     upper = flat[at] * (1 - right) + flat[at + 1] * right
     lower = flat[at + MASK + 2] * (1 - right) + flat[at + MASK + 3] * right
-    return upper * (1 - down) + lower * down
+    cover: Floats = upper * (1 - down) + lower * down
+    return cover
 
 
 def _paint(canvas: Floats, cover: Floats, colour: Floats) -> Floats:

@@ -12,7 +12,7 @@ from imbcil.protocols.datasets.arrays import array_split
 from imbcil.protocols.datasets.source import SPLITS, Images, Source, dense_labels
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
-LARGEST_ARRAY = 16 << 30  # bytes; beyond it, arrays in memory are the wrong form
+LARGEST_ARRAY = 4 << 30  # bytes; beyond it, arrays in memory are the wrong form
 BOMB_RATIO, BOMB_FLOOR = 200, 256 << 20  # pixels never shrink 200-fold; small arrays may
 
 
@@ -76,9 +76,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _refuse_bomb(info: zipfile.ZipInfo, path: Path) -> None:
     if info.file_size > LARGEST_ARRAY:
-        raise BadInput(
-            f"{path}: {info.filename} is larger than 16 GiB; give the images as a folder or a CSV."
-        )
+        raise BadInput(f"{path}: {info.filename} is larger than 4 GiB; give the images as a folder or a CSV.")
     if info.file_size > max(BOMB_FLOOR, BOMB_RATIO * info.compress_size):
         raise BadInput(
             f"{path}: {info.filename} unpacks to {info.file_size >> 20} MiB, too much for what it holds."

@@ -143,4 +143,5 @@ def _scan(edges: Floats, units: int) -> NDArray[np.uint8]:
     np.add.at(turns, (row, column), np.where(y1[edge, 0] > y0[edge, 0], 1, -1))
     inside = np.cumsum(turns, axis=1)[:, :side] != 0
     covered = inside.reshape(MASK, _FINE, MASK, _FINE).sum(axis=(1, 3))
-    return (covered * 255 // _FINE**2).astype(np.uint8)
+    mask: NDArray[np.uint8] = (covered * 255 // _FINE**2).astype(np.uint8)
+    return mask

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,15 +80,16 @@ def listed_source(
     for split in SPLITS:
         if not listings[split].paths:
             raise BadInput(f"{root}: there are no {split} images; both train and test images are needed.")
+    fingerprint = _fingerprint(
+        root, listings, kind
+    )  # first: it refuses what cannot be opened without waiting
     labels = {split: np.array(listings[split].labels, dtype=np.int64) for split in SPLITS}
     dense, class_names, notes = dense_labels(labels, names, str(root))
     stored = size or _guess_size(root, listings["train"].paths)
     splits = {
         split: SplitSource(dense[split], _Pieces(root, listings[split].paths, stored)) for split in SPLITS
     }
-    return Source(
-        _fingerprint(root, listings, kind), class_names, stored, splits, on_demand=True, notes=notes
-    )
+    return Source(fingerprint, class_names, stored, splits, on_demand=True, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -127,5 +129,7 @@ def _fingerprint(root: Path, listings: Mapping[str, Listing], kind: str) -> str:
                 stat = (root / path).stat()
             except OSError as error:
                 raise BadInput(f"{root / path} cannot be read: {error.strerror or error}.") from None
+            if not S_ISREG(stat.st_mode):
+                raise BadInput(f"{root / path} is no ordinary file.")
             digest.update(f"{split}\x1f{path}\x1f{label}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
     return f"{kind}:{digest.hexdigest()}"

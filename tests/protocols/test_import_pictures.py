@@ -1,5 +1,6 @@
 """Importing pictures in files: folders, CSV lists, ImageNet and Food-101."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -242,3 +243,13 @@ def test_the_recipes_sizes_of_the_list_datasets_are_those_of_the_released_transf
         name: (catalogue()[name].resize, catalogue()[name].size) for name in ("imagenet-subset", "food101")
     }
     assert asked == {"imagenet-subset": (256, 224), "food101": (224, 224)}
+
+
+def test_what_is_no_ordinary_file_is_refused_and_never_waited_for(tmp_path: Path, root: Path) -> None:
+    tree = write_tree(tmp_path / "tree", {"a": 2})
+    os.mkfifo(tree / "train" / "a" / "pipe.png")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(BadInput, match=r"pipe.png is no ordinary file"):
+        read_folder(tree)
+    with pytest.raises(BadInput, match=r"pipe.npz is no ordinary file"):
+        import_dataset("small", tmp_path / "pipe.npz", "auto", root, lambda line: None)

@@ -175,3 +175,13 @@ def test_settings_that_cannot_be_met_are_refused(
     import_small()
     with pytest.raises(error, match=part):
         scenario_of(**settings)
+
+
+def test_a_family_holds_where_the_order_decides_which_images_are_kept(
+    import_small: Callable, scenario_of: ScenarioOf
+) -> None:
+    import_small()
+    for imbalance in ("few-shot", "none"):
+        settings = {"imbalance": imbalance, "order": "shuffled", "vary": ("order",)}
+        seeds = [scenario_of(**settings, seed=seed) for seed in (0, 1, 2)]
+        assert len({one.family for one in seeds}) == 1, imbalance
