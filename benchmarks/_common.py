@@ -16,9 +16,10 @@ from statistics import median
 
 import torch
 
+from imbcil.harness.planning import plan_request
 from imbcil.harness.request import RunRequest
 from imbcil.harness.runner import Runner
-from imbcil.harness.suite import build_setting, plan_request
+from imbcil.harness.suite import build_setting
 from imbcil.harness.view import EpochProgress, RunView, SilentView
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))

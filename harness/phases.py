@@ -7,7 +7,8 @@ from torch import Tensor
 
 from imbcil.harness.batch import Phase
 from imbcil.harness.pools import Pool
-from imbcil.protocols.scenario import Scenario, ScenarioPhase
+from imbcil.harness.settings import MemorySettings
+from imbcil.protocols.scenario import Scenario
 
 
 def phase_view(scenario: Scenario, index: int, memory: Pool, privileged: bool) -> Phase:
@@ -40,17 +41,15 @@ def train_counts(scenario: Scenario) -> Tensor:
     return torch.bincount(ids, minlength=len(scenario.order)).float()
 
 
-def steps_planned(scenario: Scenario, epochs: int, batch: int, per_class: int) -> int:
-    """Steps of a whole run of plain replay: what the decision to compile and the time left go by."""
-    steps = 0
-    for phase in scenario.phases:
-        rows = len(phase.train) + _kept(scenario, phase, per_class)
-        steps += -(-rows // batch) * epochs
-    return steps
-
-
-def _kept(scenario: Scenario, phase: ScenarioPhase, per_class: int) -> int:
-    return int(train_counts(scenario)[: phase.lo].clamp(max=per_class).sum())
+def phase_steps(scenario: Scenario, epochs: int, batch: int, memory: MemorySettings) -> list[int]:
+    """Steps of each phase of plain replay: what the decision to compile and the time left go by."""
+    counts = train_counts(scenario)
+    per_class = memory.per_class or (memory.total or 0) // max(len(scenario.order), 1)
+    kept = [int(counts[: phase.lo].clamp(max=per_class).sum()) for phase in scenario.phases]
+    return [
+        -(-(len(phase.train) + old) // batch) * epochs
+        for phase, old in zip(scenario.phases, kept, strict=True)
+    ]
 
 
 def _ids(scenario: Scenario, rows: NDArray[np.int64]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imbcil.harness.base.errors import RunStopped
+from imbcil.harness import resume
 from imbcil.harness.batch import Phase
 from imbcil.harness.composition import Plugins, check_effect, check_head
 from imbcil.harness.contract import Learner
@@ -19,21 +19,20 @@ from imbcil.harness.loop import (
     StageContext,
     StagePosition,
     checked_means,
-    position_from_state,
-    position_to_state,
     train_stage,
 )
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
 from imbcil.harness.network.runtime import EVALUATION_BATCH, Runtime
-from imbcil.harness.network.selectors import select
+from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
+from imbcil.harness.pace import Pace
 from imbcil.harness.phase_report import write_phase_report
-from imbcil.harness.phases import phase_view
+from imbcil.harness.phases import phase_steps, phase_view
 from imbcil.harness.pools import Pool
 from imbcil.harness.recipes import Recipe
+from imbcil.harness.resume import Place
 from imbcil.harness.stages import Stage
-from imbcil.harness.state import decode, encode
 from imbcil.harness.store.checkpoint import CheckpointStore
 from imbcil.harness.store.run_folder import PhaseRecord, RunFolder
 from imbcil.harness.store.run_info import RunInfo
@@ -71,10 +70,12 @@ class Runner:
         self.s = setting
         self.learner, self.plugins = setting.learner, setting.plugins
         self.seed = setting.info.seed if "model" in setting.info.vary else 0
-        self.phase, self.point, self.stage_number = 0, "start", 0
-        self.opened: dict[str, Any] | None = None  # a stage that a checkpoint left open
+        self.place = Place()
+        self.saved_at = time.monotonic()
         self.costs = Costs(setting.runtime.device)
         self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
+        self.pace = Pace(steps_per_phase(setting))
+        self.stage_count = 1
         self.criterion_calls = 0
         self._equip()
 
@@ -112,15 +113,16 @@ class Runner:
 
     def run(self) -> list[PhaseRecord]:
         """Train what is left. Raises Interrupted when asked to stop, RunStopped when it cannot go on."""
-        resumed = self._resume()
-        self.s.view.run_started(self.s.info, self._place() if resumed else "")
-        while self.phase < len(self.s.scenario.phases):
+        found = resume.load(self.checkpoints, self.learner, self.plugins, self.costs, self.s.runtime)
+        self.place = found or self.place
+        self.s.view.run_started(self.s.info, self.where() if found else "")
+        while self.place.phase < len(self.s.scenario.phases):
             self._run_phase()
         return self.s.folder.records()
 
     def _run_phase(self) -> None:
-        learner, t = self.learner, self.phase
-        if self.point == "start":
+        learner, place, t = self.learner, self.place, self.place.phase
+        if place.point == "start":
             if t == 0:
                 self._build_network()
             phase = self._phase_view()
@@ -131,21 +133,22 @@ class Runner:
                 for plugin in self.plugins.items:
                     plugin.begin_phase(phase, learner)
             self.costs.reset()
-            self.point, self.stage_number = "stages", 0
+            place.point, place.stage = "stages", 0
             self.save()
         phase = self._phase_view()
         learner.tools.net = learner.net
-        while self.stage_number < len(stages := self.plugins.stages(phase, learner)):
-            self._run_stage(phase, stages[self.stage_number])
-            self.stage_number += 1
+        while place.stage < len(stages := self.plugins.stages(phase, learner)):
+            self.stage_count = len(stages)
+            self._run_stage(phase, stages[place.stage])
+            place.stage += 1
             self.save()
-            if t == 0 and self.stage_number == 1:
+            if t == 0 and place.stage == 1:
                 check_effect(self.plugins, self.criterion_calls, stages)
         self._end_phase(phase)
 
     def _run_stage(self, phase: Phase, stage: Stage) -> None:
-        learner, opened = self.learner, self.opened
-        self.opened = None
+        learner, opened = self.learner, self.place.open_stage
+        self.place.open_stage = None
         key = (self.seed, phase.index, stage.name)
         stage = _reduced(stage, self.s.recipe.epochs_divisor)
         if opened is None:
@@ -215,13 +218,13 @@ class Runner:
         record = write_phase_report(
             self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs
         )
-        self.phase, self.point, self.stage_number = phase.index + 1, "start", 0
+        self.place = Place(phase.index + 1)
         self.save()
         self.s.view.phase_finished(self.s.info, record)
 
     def _phase_view(self) -> Phase:
         return phase_view(
-            self.s.scenario, self.phase, self.learner.memory.pool(), self.learner.needs.privileged
+            self.s.scenario, self.place.phase, self.learner.memory.pool(), self.learner.needs.privileged
         )
 
     # --- inside a stage -----------------------------------------------------------------------------------------
@@ -232,7 +235,7 @@ class Runner:
         if stopping or time.monotonic() - self.saved_at >= self.s.checkpoint_every:
             self.save(context)
         if stopping:
-            raise Interrupted(self._place(context.position))
+            raise Interrupted(self.where(context.position))
 
     def _after_epoch(
         self, context: StageContext, means: dict[str, float], seconds: float, images: int
@@ -240,93 +243,45 @@ class Runner:
         self.costs.train_s += seconds
         self.costs.trained_images += images
         position, stage = context.position, context.stage
+        share = (self.place.stage + position.epoch / stage.optim.epochs) / self.stage_count
+        fraction = self.pace.fraction(self.place.phase, share)
         self.s.view.epoch(
             EpochProgress(
                 run=f"{self.s.info.method} s{self.s.info.seed}",
-                phase=self.phase,
+                phase=self.place.phase,
                 phases=len(self.s.scenario.phases),
                 stage=stage.name,
                 epoch=position.epoch,
                 epochs=stage.optim.epochs,
                 terms=means,
                 images_per_s=images / max(seconds, 1e-9),
+                seconds_left=self.pace.seconds_left(fraction),
+                fraction=fraction,
             )
         )
 
-    def _place(self, position: StagePosition | None = None) -> str:
-        inside = position or (self.opened["position"] if self.opened else None)
-        where = f"phase {self.phase} of {len(self.s.scenario.phases)}"
+    def where(self, position: StagePosition | None = None) -> str:
+        """`phase 3 of 10, epoch 61, step 4`: phases and epochs counted from 1."""
+        opened = self.place.open_stage
+        inside = position or (opened["position"] if opened else None)
+        where = f"phase {self.place.phase + 1} of {len(self.s.scenario.phases)}"
         return where if inside is None else f"{where}, epoch {inside.epoch + 1}, step {inside.step}"
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def save(self, context: StageContext | None = None) -> None:
-        """Write a checkpoint of this very moment. Raises RunStopped instead of saving a non-finite state."""
-        state: dict[str, Any] = {
-            "phase": self.phase,
-            "point": self.point,
-            "stage_number": self.stage_number,
-            "threads": torch.get_num_threads(),
-            "learner": self.learner.state,
-            "plugins": {plugin.name: plugin.state for plugin in self.plugins.items},
-            "wrapped": sorted(self.plugins.wrapped_ever),
-            "memory": self.learner.memory.to_state(),
-            "logged": dict(self.learner.tools.logged),
-            "logged_per_class": dict(self.learner.tools.logged_per_class),
-            "costs": self.costs.to_state(),
-            "stage": None,
-        }
+        """Write a checkpoint of this very moment."""
         if context is not None:
             checked_means(context.position.sums, max(context.position.step, 1), context)
-            state["stage"] = {
-                "pool": [column.clone() for column in context.pool.columns],
-                "position": position_to_state(context.position),
-                "optimiser": context.optimiser.to_state(),
-            }
-        tree, tensors = encode(state)
-        require_finite(tensors, self.learner.name, self._place(context.position if context else None))
-        self.checkpoints.save(tree, tensors)
+        resume.save(self.checkpoints, self.place, self.learner, self.plugins, self.costs, context)
         self.saved_at = time.monotonic()
 
-    def _resume(self) -> bool:
-        self.saved_at = time.monotonic()
-        found = self.checkpoints.load()
-        if found is None:
-            return False
-        state = decode(*found, self.s.runtime, self.plugins)
-        torch.set_num_threads(state["threads"])
-        self.phase, self.point, self.stage_number = state["phase"], state["point"], state["stage_number"]
-        self.learner.state = state["learner"]
-        for plugin in self.plugins.items:
-            plugin.state = state["plugins"][plugin.name]
-        self.plugins.wrapped_ever = set(state["wrapped"])
-        self.learner.memory.load_state(state["memory"])
-        self.learner.tools.logged = state["logged"]
-        self.learner.tools.logged_per_class = state["logged_per_class"]
-        self.costs.load_state(state["costs"])
-        if state["stage"] is not None:
-            self.opened = {**state["stage"], "position": position_from_state(state["stage"]["position"])}
-        return True
+
+def steps_per_phase(setting: Setting) -> list[int]:
+    """Planned steps of each phase, by which the time left is judged."""
+    train, memory = setting.recipe.train, setting.recipe.memory
+    return phase_steps(setting.scenario, train.epochs, train.batch, memory)
 
 
 def _reduced(stage: Stage, divisor: int) -> Stage:
     return replace(stage, optim=stage.optim.divided(divisor))
-
-
-def set_modes(net: Network, live: tuple[str, ...] = ()) -> None:
-    """Training mode, except for modules whose own parameters are all frozen: their BatchNorm statistics rest,
-    unless a prefix in `live` names them."""
-    net.train()
-    for name, module in net.named_modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(value.requires_grad for value in own) and not name.startswith(live or ("\0",)):
-            module.training = False
-
-
-def require_finite(tensors: dict[str, Tensor], learner: str, place: str) -> None:
-    """Raise RunStopped naming the first network tensor that is not finite: it must never be saved."""
-    for name, tensor in tensors.items():
-        if "#" in name and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise RunStopped(
-                f"{name.split('#')[1]} of {learner} is not finite at {place}; the last checkpoint stays."
-            )

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from imbcil.harness.planning import PlannedRun, plan_run
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import resolve_plans, resolve_recipe
 from imbcil.harness.runner import Runner
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder
-from imbcil.harness.suite import PlannedRun, build_setting, plan_run
+from imbcil.harness.suite import build_setting
 from imbcil.harness.view import SilentView
 from imbcil.protocols.scenario import ImageArrays, Scenario, ScenarioPhase
 from imbcil.protocols.settings import ProtocolSettings

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from imbcil.harness.planning import PlannedRun
 from imbcil.harness.request import RunRequest
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder
-from imbcil.harness.suite import Outcome, PlannedRun
+from imbcil.harness.suite import Outcome
 
 STOPPED, INTERRUPTED = 1, 130  # exit codes
 

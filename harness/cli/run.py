@@ -112,7 +112,8 @@ def command(
     from imbcil.harness.cli.interrupt import stop_on_signals
     from imbcil.harness.cli.outcome import print_outcome, print_plan
     from imbcil.harness.cli.progress import open_view
-    from imbcil.harness.suite import plan_request, run_request
+    from imbcil.harness.planning import plan_request
+    from imbcil.harness.suite import run_request
 
     if dry_run:
         with open_view(as_json) as view:

@@ -1,4 +1,4 @@
-"""Selectors: short names for groups of parameters, as stages write them."""
+"""Selectors: short names for groups of parameters, as stages write them; and the modes that follow from them."""
 
 from fnmatch import fnmatchcase
 
@@ -48,3 +48,13 @@ def _matching(net: Network, word: str) -> dict[str, nn.Parameter]:
         if hit:
             found[name] = value
     return found
+
+
+def set_modes(net: Network, live: tuple[str, ...] = ()) -> None:
+    """Training mode, except for modules whose own parameters are all frozen: their BatchNorm statistics rest,
+    unless a prefix in `live` names them."""
+    net.train()
+    for name, module in net.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(value.requires_grad for value in own) and not name.startswith(live or ("\0",)):
+            module.training = False

@@ -180,8 +180,8 @@ def test_old_images_are_reached_only_through_the_memory(name: str, tmp_path: Pat
     original = runner._run_phase
 
     def overwritten() -> None:
-        if runner.point == "start" and runner.phase:
-            past = np.concatenate([phase.train for phase in runner.s.scenario.phases[: runner.phase]])
+        if runner.place.point == "start" and runner.place.phase:
+            past = np.concatenate([phase.train for phase in runner.s.scenario.phases[: runner.place.phase]])
             gone = np.setdiff1d(past, runner.learner.memory.index.numpy())
             bank = runner.s.train_bank
             assert bank._held is not None

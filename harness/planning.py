@@ -1,0 +1,147 @@
+"""Planning: from a request to runs that are ready to start, each with its identity, description and folder."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from imbcil.harness.compilation import decide_compilation
+from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
+from imbcil.harness.overrides import overrides
+from imbcil.harness.phases import phase_steps
+from imbcil.harness.request import RunRequest
+from imbcil.harness.resolve import (
+    Plan,
+    protocol_settings,
+    resolve_device,
+    resolve_plans,
+    resolve_precision,
+    resolve_recipe,
+    resolved_root,
+)
+from imbcil.harness.store.layout import Store, attempt_key, store_root
+from imbcil.harness.store.run_folder import RunFolder, now_ms
+from imbcil.harness.store.run_info import PhaseInfo, RunInfo
+from imbcil.harness.view import RunView
+from imbcil.protocols.scenario import Scenario, build_scenario
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run, ready to start: its folder may hold a part or all of it already."""
+
+    plan: Plan
+    info: RunInfo
+    config: str
+    scenario: Scenario
+    folder: RunFolder
+    device: torch.device
+
+
+def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[PlannedRun]]:
+    """Resolve everything and refuse all bad input; nothing is trained or written."""
+    recipe, said = resolve_recipe(request)
+    plans = resolve_plans(request, recipe)
+    device = resolve_device(request.device)
+    precision = resolve_precision(request.precision, device)
+    store = Store(store_root(request.store))
+    for sentence in said:
+        view.message(sentence)
+    planned = []
+    scenarios: dict[str, Scenario] = {}
+    for plan in plans:
+        for seed in request.seeds:
+            settings = protocol_settings(request, recipe, seed)
+            name = settings.model_dump_json()
+            if name not in scenarios:
+                scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
+                recipe.memory.check(len(scenarios[name].order))
+            planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store))
+    return store, planned
+
+
+def plan_run(
+    plan: Plan,
+    request: RunRequest,
+    scenario: Scenario,
+    seed: int,
+    device: torch.device,
+    precision: str,
+    store: Store,
+) -> PlannedRun:
+    """One run with its identity, settings and folder."""
+    compiled = decide_compilation(request.compile, device, precision, planned_images(plan, scenario))
+    resolved = {"precision": precision, "compiled": compiled, "device": device.type}
+    key = run_key(plan, request, scenario, seed, resolved)
+    attempts = store.attempts(key)
+    attempt = max(len(attempts), 1)
+    if request.force and attempts and attempts[-1].state().status == "finished":
+        attempt += 1
+    folder = store.run(attempt_key(key, attempt))
+    info = describe_run(plan, request, scenario, seed, folder.path.name, attempt, resolved)
+    return PlannedRun(plan, info, stored_config(plan, request, seed, resolved), scenario, folder, device)
+
+
+def planned_images(plan: Plan, scenario: Scenario) -> int:
+    """Images through the backbone in a whole run of plain replay."""
+    train = plan.recipe.train.divided(plan.recipe.epochs_divisor)
+    return sum(phase_steps(scenario, train.epochs, train.batch, plan.recipe.memory)) * train.batch
+
+
+def describe_run(
+    plan: Plan,
+    request: RunRequest,
+    scenario: Scenario,
+    seed: int,
+    key: str,
+    attempt: int,
+    resolved: dict[str, Any],
+) -> RunInfo:
+    """The run's `run.json`."""
+    learner, parts = plan.learner.kind, (plan.learner, *plan.plugins)
+    settings = {name: value for part in parts for name, value in settings_of(part).items()}
+    axes = ("model", "order", "sample") if request.vary == "all" else (request.vary,)
+    return RunInfo(
+        run_key=key,
+        attempt=attempt,
+        version=version("imbcil-bench"),
+        method="+".join(part.name for part in parts),
+        learner=plan.learner.name,
+        plugins=tuple(part.name for part in plan.plugins),
+        seed=seed,
+        vary=axes,
+        protocol=scenario.settings.protocol,
+        column=scenario.column,
+        dataset=scenario.dataset,
+        order=scenario.settings.order,
+        imbalance=scenario.imbalance_text,
+        recipe=plan.recipe.name,
+        preset=plan.preset,
+        memory=plan.recipe.memory.budget,
+        precision=resolved["precision"],
+        device=resolved["device"],
+        compiled=resolved["compiled"],
+        digest=scenario.digest or "",
+        family=scenario.family or "",
+        class_names=scenario.class_names,
+        raw_counts=tuple(int(count) for count in scenario.raw_counts),
+        phases=tuple(
+            PhaseInfo(
+                lo=phase.lo, hi=phase.hi, classes=phase.classes,
+                train_before_holdout=len(phase.train_before_holdout), train=len(phase.train), test=len(phase.test),
+            )
+            for phase in scenario.phases
+        ),
+        unranked_predictors=learner.unranked,
+        embedded=scenario.embedded,
+        upper_bound=learner.upper_bound,
+        oracle_memory=False,
+        reconstruction=any(part.kind.reconstruction for part in parts),
+        reduced=plan.recipe.reduced,
+        overrides=overrides(plan),
+        settings=settings,
+        command=command_line(plan, request, seed),
+        created_ms=now_ms(),
+        torch_version=torch.__version__,
+    )  # fmt: skip
