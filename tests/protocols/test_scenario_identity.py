@@ -185,3 +185,11 @@ def test_a_family_holds_where_the_order_decides_which_images_are_kept(
         settings = {"imbalance": imbalance, "order": "shuffled", "vary": ("order",)}
         seeds = [scenario_of(**settings, seed=seed) for seed in (0, 1, 2)]
         assert len({one.family for one in seeds}) == 1, imbalance
+
+
+def test_two_classes_swapped_inside_a_phase_change_the_digest(
+    import_small: Callable, scenario_of: ScenarioOf, tmp_path: Path
+) -> None:
+    import_small()
+    (tmp_path / "order.txt").write_text("1\n0\n2\n3\n4\n5\n")
+    assert scenario_of(order=str(tmp_path / "order.txt")).digest != scenario_of(order="ordered").digest
