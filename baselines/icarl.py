@@ -7,25 +7,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from imbcil.harness.contract import (
-    Batch,
-    Learner,
-    LearnerConfig,
-    Needs,
-    Optimisation,
-    Outputs,
-    Phase,
-    Stage,
-    Sweep,
-)
+from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Optimisation, Outputs, Phase, Stage
 from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation
+from imbcil.harness.nearest_mean import class_means, nearest_mean_scores
 
 
 class ICaRLConfig(LearnerConfig):
     """`old_loss`: "ce+kd", softmax distillation (PyCIL); "ce+sum-bce", sigmoids summed over old classes
     (Long-Tailed-CIL); "bce", the paper's: sigmoids on all units, the teacher's on old ones (alg. 3).
     `schedule` "plateau": the learning rate follows the phase's hold-out loss with `patience` epochs, as
-    Long-Tailed-CIL does for this method alone. `flip_means`: class means over mirrored images too (the paper)."""
+    Long-Tailed-CIL does for this method alone; a phase without a hold-out keeps the recipe's. `flip_means`: class means over mirrored images too (the paper)."""
 
     old_loss: Literal["ce+kd", "ce+sum-bce", "bce"] = "ce+kd"
     distillation: float = Field(default=1.0, ge=0)  # weight of the old classes' loss
@@ -51,9 +42,9 @@ class ICaRL(Learner):
 
     def stages(self, phase: Phase) -> list[Stage]:
         pool, optim = phase.memory + phase.new, self.cfg.train
-        if self.cfg.schedule == "recipe":
-            return [Stage("train", pool, optim)]
         held = phase.holdout[phase.holdout.quota >= phase.lo]
+        if self.cfg.schedule == "recipe" or not len(held):
+            return [Stage("train", pool, optim)]
         patience = {
             "schedule": "plateau",
             "milestones": (),
@@ -98,14 +89,4 @@ class ICaRL(Learner):
         fc = self.net.calibrated(out, "test")
         if "means" not in self.state:
             return {"fc": fc}
-        features = F.normalize(self.embed(out), dim=1)
-        return {"nme": -torch.cdist(features, self.state["means"]).square(), "fc": fc}
-
-
-def class_means(views: list[Tensor], kept: Sweep, n_classes: int) -> Tensor:
-    """Normalised mean of each class's normalised features [n_classes, D], over all views; zero for a class
-    without a row."""
-    total = torch.zeros(n_classes, views[0].shape[1])
-    for features in views:
-        total.index_add_(0, kept.pool.quota, F.normalize(features, dim=1))
-    return F.normalize(total, dim=1)
+        return {"nme": nearest_mean_scores(self.embed(out), self.state["means"]), "fc": fc}
