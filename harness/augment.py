@@ -153,9 +153,9 @@ def _central_window(height: int, width: int, ratio: tuple[float, float]) -> tupl
 
 
 def _flipped(images: Tensor, generator: torch.Generator) -> Tensor:
-    flip = torch.rand(len(images), generator=generator) < 0.5
-    flip = flip.to(images.device, non_blocking=True)[:, None, None, None]
-    return torch.where(flip, images.flip(2), images)
+    flip = torch.nonzero(torch.rand(len(images), generator=generator) < 0.5)[:, 0]
+    chosen = flip.to(images.device, non_blocking=True)
+    return images.index_copy(0, chosen, images[chosen].flip(2))
 
 
 def _jittered(images: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:

@@ -36,9 +36,9 @@ def _weights(start: Tensor, length: Tensor, n_in: int, n_out: int) -> Tensor:
     support = scale.clamp(min=1)
     centre = (torch.arange(n_out, device=start.device)[None, :, None] + 0.5) * scale
     place = torch.arange(n_in, device=start.device)[None, None, :] + 0.5 - start[:, None, None]
-    inside = (place > 0) & (place < length[:, None, None])
-    share = (1 - (place - centre).abs() / support).clamp_(min=0) * inside
-    return share / share.sum(dim=2, keepdim=True)
+    outside = (place < 0) | (place > length[:, None, None])
+    share = (place - centre).abs_().div_(-support).add_(1).clamp_(min=0).masked_fill_(outside, 0)
+    return share.div_(share.sum(dim=2, keepdim=True))
 
 
 def blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:
