@@ -30,7 +30,8 @@ def print_plan(store: Store, planned: Sequence[PlannedRun], *, as_json: bool) ->
             f"preset {info.preset}, memory {info.memory}, {info.precision}{', compiled' if info.compiled else ''}, "
             f"{info.device}; run {info.run_key}, {_progress(run.folder)}"
         )
-    click.echo(f"{len(planned)} runs in {store.root}; nothing was trained.")
+    count = "One run" if len(planned) == 1 else f"{len(planned)} runs"
+    click.echo(f"{count} in {store.root}; nothing was trained.")
 
 
 def print_outcome(outcome: Outcome, request: RunRequest, *, as_json: bool) -> int:
