@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imbcil.harness.base.errors import RunStopped
+from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.composition import Plugins
 from imbcil.harness.contract import Learner
 from imbcil.harness.costs import Costs
@@ -67,11 +67,24 @@ def save(
 def load(
     store: CheckpointStore, learner: Learner, plugins: Plugins, costs: Costs, runtime: Runtime
 ) -> Place | None:
-    """Put the newest whole checkpoint back into learner, plug-ins, memory and costs; None where there is none."""
+    """Put the newest whole checkpoint back into learner, plug-ins, memory and costs; None where there is none.
+
+    Raises BadInput for a checkpoint that is whole but holds something else than a run's state.
+    """
     found = store.load()
     if found is None:
         return None
-    state = decode(*found, runtime, plugins)
+    try:
+        return _restored(decode(*found, runtime, plugins), learner, plugins, costs)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadInput(
+            f"The checkpoint in {store.folder} does not fit this run ({reason}); "
+            "delete that folder to start the run anew."
+        ) from error
+
+
+def _restored(state: dict[str, Any], learner: Learner, plugins: Plugins, costs: Costs) -> Place:
     torch.set_num_threads(state["threads"])  # sums are rounded in the order of the threads
     learner.state = state["learner"]
     for plugin in plugins.items:

@@ -12,6 +12,7 @@ from imbcil.harness.network.runtime import Runtime
 
 State = dict[str, Any]
 Tree = Any  # what JSON can hold
+ESCAPED = str.maketrans({"%": "%25", ".": "%2E", "#": "%23"})  # in keys: no two entries have one path
 
 
 def encode(value: Any) -> tuple[Tree, dict[str, Tensor]]:
@@ -43,7 +44,10 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], owners: dict[int,
         if not all(isinstance(key, str) for key in value):
             raise ContractViolation(f"{path} has keys that are not strings; a checkpoint cannot keep them.")
         return {
-            "$dict": {key: _encode(item, f"{path}.{key}", tensors, owners) for key, item in value.items()}
+            "$dict": {
+                key: _encode(item, f"{path}.{key.translate(ESCAPED)}", tensors, owners)
+                for key, item in value.items()
+            }
         }
     raise ContractViolation(
         f"{path} is a {type(value).__name__}; state may hold numbers, text, tensors and networks."

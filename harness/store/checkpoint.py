@@ -41,7 +41,9 @@ class CheckpointStore:
         target = self.folder / f"{number:06d}"
         aside = self.folder / f".{number:06d}.{os.getpid()}.part"
         data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-        content = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "tree": tree}
+        content = {
+            "format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "tree_sha256": _tree_hash(tree), "tree": tree
+        }  # fmt: skip
         try:
             self._clear_parts()
             aside.mkdir(parents=True)
@@ -87,9 +89,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     data = (folder / "tensors.safetensors").read_bytes()
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
-    if hashlib.sha256(data).hexdigest() != content["sha256"]:
+    tree, tree_hash = content["tree"], _tree_hash(content["tree"])
+    if (hashlib.sha256(data).hexdigest(), tree_hash) != (
+        content["sha256"], content.get("tree_sha256", tree_hash)
+    ):  # fmt: skip
         raise ValueError("its checksum does not agree")
-    return content["tree"], load_tensors(data)
+    return tree, load_tensors(data)
+
+
+def _tree_hash(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:
