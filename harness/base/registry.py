@@ -122,6 +122,8 @@ def plugin_version(name: str) -> str:
 def find_source(kind: Kind, name: str) -> Source:
     """Where `name` comes from. Raises UnknownName, or BadInput for a path that is no readable file."""
     if not is_path(name):
+        if (source := _built_in(kind).get(name)) is not None:  # spares the scan of all installed packages
+            return source
         sources = _sources(kind)
         if name not in sources:
             raise UnknownName(_word(kind), name, sorted(sources))
@@ -142,11 +144,14 @@ def find_source(kind: Kind, name: str) -> Source:
 def _sources(kind: Kind) -> dict[str, Source]:
     """All registered ones by name; a built-in name wins over a package's."""
     found = {entry.name: _package_source(kind, entry) for entry in entry_points(group=f"imbcil.{kind}s")}
-    found.update({source.name: source for source in _built_in(kind)})
-    return found
+    return {**found, **_built_in(kind)}
 
 
-def _built_in(kind: Kind) -> Iterator[Source]:
+def _built_in(kind: Kind) -> dict[str, Source]:
+    return {source.name: source for source in _files(kind)}
+
+
+def _files(kind: Kind) -> Iterator[Source]:
     for floor in ("methods", "baselines"):
         spec = find_spec(f"imbcil.{floor}")
         for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -176,7 +181,7 @@ def _parts(text: str) -> list[str]:
 def _check_name(kind: Kind, name: str) -> None:
     """find_source, with a better sentence for a name that stands in the wrong place."""
     other: Kind = "plugin" if kind == "learner" else "learner"
-    if not is_path(name) and name not in _sources(kind) and name in _sources(other):
+    if not is_path(name) and name in _built_in(other) and name not in _sources(kind):
         example = f"replay+{name}" if kind == "learner" else "replay+balanced_softmax"
         raise BadInput(f"{name} is a {_word(other)}, not a {_word(kind)}; learner first, as in {example}.")
     find_source(kind, name)

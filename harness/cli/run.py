@@ -91,6 +91,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     pairs: tuple[str, ...],
     config: Path | None,
     seed: int | None,
