@@ -1,7 +1,8 @@
 """What the benchmarks share: runs of the harness on embedded data, measured in turns, and a small table.
 
 A figure is the ratio of two rates from the same process, whose epochs alternate, so that noise hits both. Nothing is
-asserted: machines differ.
+asserted: machines differ. On a machine that others use too, BENCH_THREADS=1 BENCH_CLOCK=cpu counts the process's own
+seconds.
 """
 
 import os
@@ -23,6 +24,8 @@ from imbcil.harness.suite import build_setting
 from imbcil.harness.view import EpochProgress, RunView, SilentView
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
+CPU_CLOCK = os.environ.get("BENCH_CLOCK") == "cpu"  # counts no other process: no DataLoader workers either
+clock = time.process_time if CPU_CLOCK else time.monotonic
 Done = Callable[
     [float], None
 ]  # told a rate in images/s after each epoch that counts; waits for the next turn
@@ -91,10 +94,13 @@ class Watch(SilentView):
 
     def __init__(self, done: Done, phase: int = 0, warm_up: int = 1) -> None:
         self.done, self.phase, self.warm_up = done, phase, warm_up
+        self.started = (0.0, 0.0)
 
     def epoch(self, progress: EpochProgress) -> None:
+        wall, own = time.monotonic() - self.started[0], clock() - self.started[1]
         if progress.phase == self.phase and progress.epoch > self.warm_up:
-            self.done(progress.images_per_s)
+            self.done(progress.images_per_s * wall / own)
+        self.started = time.monotonic(), clock()
 
 
 def run_harness(view: RunView, **asked: object) -> None:
@@ -126,7 +132,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     print(title)
     for row in (header, ["-" * width for width in widths], *rows):
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"  {_processor()}, {THREADS} threads, torch {torch.__version__}\n")
+    print(
+        f"  {_processor()}, {THREADS} threads, {'CPU seconds' if CPU_CLOCK else 'seconds'}, torch {torch.__version__}\n"
+    )
 
 
 def _processor() -> str:
@@ -141,5 +149,5 @@ def _processor() -> str:
 
 def timed(work: Callable[[], int]) -> float:
     """Images per second of `work`, which returns how many it saw."""
-    started = time.monotonic()
-    return work() / (time.monotonic() - started)
+    started = clock()
+    return work() / (clock() - started)
