@@ -56,19 +56,20 @@ class Optimisation(Frozen):
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
         if self.schedule == "one_cycle":
-            return one_cycle((epoch * steps + step) / max(self.epochs * steps - 1, 1))
+            return one_cycle(epoch * steps + step, self.epochs * steps)
         return 1.0
 
 
-def one_cycle(progress: float, warm_up: float = 0.3, start: float = 25.0, end: float = 1e4) -> float:
-    """Factor on the peak learning rate at `progress` in 0..1: cosine up from 1/start, cosine down to 1/(start end).
+def one_cycle(step: int, total: int, warm_up: float = 0.3, start: float = 25.0, end: float = 1e4) -> float:
+    """Factor on the peak learning rate at `step` of `total`: cosine up from 1/start, cosine down to 1/(start end).
 
     The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults.
     """
     low, lowest = 1 / start, 1 / (start * end)
-    if progress <= warm_up:
-        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * progress / warm_up))
-    down = min((progress - warm_up) / (1 - warm_up), 1.0)
+    peak = warm_up * total - 1  # between two steps, as a rule
+    if step <= peak:
+        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * step / peak))
+    down = (step - peak) / (total - 1 - peak)
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * down))
 
 
