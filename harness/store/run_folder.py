@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
@@ -92,7 +93,7 @@ class RunFolder:
         path = self.path / "phases.jsonl"
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         whole = lines[:-1]  # what follows the last newline was never finished
         return [validated(PhaseRecord, _json(line, path), str(path)) for line in whole if line]
 
@@ -132,7 +133,7 @@ class RunFolder:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
             raise BadInput(f"Cannot read {path}: {error}. Run the same command with --force.") from None
 
 
