@@ -1,0 +1,81 @@
+"""Evaluation: every predictor's scores of every row, in evaluation mode, independent of batches."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from test_images import bank
+from torch import Tensor
+
+from imbcil.harness import evaluation
+from imbcil.harness.contract import Learner
+from imbcil.harness.evaluation import evaluate, score_arrays
+from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
+from imbcil.harness.network.runtime import Runtime
+
+ROWS = torch.tensor([19, 3, 7, 0, 11, 12, 3])
+
+
+class TwoScores(Learner):
+    """A primary predictor that is not the head, and the head."""
+
+    def scores(self, images: Tensor) -> dict[str, Tensor]:
+        assert not torch.is_grad_enabled()
+        assert not any(module.training for module in self.net.modules())
+        out = self.net(images)
+        return {"nme": -out.logits.double(), "fc": self.net.calibrated(out, "test")}
+
+
+def learner() -> TwoScores:
+    torch.manual_seed(0)
+    made = TwoScores(TwoScores.Config(), "two")
+    made.state["net"] = Network(
+        NetSpec(backbones=(ModuleSpec(kind="tiny"),), head=ModuleSpec(kind="linear")), Runtime()
+    )
+    made.net.grow(4)
+    return made
+
+
+def test_all_predictors_are_scored_in_the_order_of_the_rows():
+    made = learner()
+    scores = evaluate(made, bank(), ROWS)
+    assert list(scores) == ["nme", "fc"]  # the primary one comes first
+    with torch.no_grad():
+        expected = made.net.eval()(bank().test_images(ROWS)).logits.numpy()
+    for name, sign in (("nme", -1), ("fc", 1)):
+        assert scores[name].dtype == np.float32
+        assert scores[name].shape == (7, 4)
+        np.testing.assert_allclose(scores[name], sign * expected, rtol=1e-5, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_where_a_batch_ends(monkeypatch: Any):
+    whole = evaluate(learner(), bank(), ROWS)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)
+    parts = evaluate(learner(), bank(), ROWS)
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+        assert parts[name].shape == (7, 4)
+
+
+def test_modes_and_statistics_are_as_before():
+    made = learner()
+    made.net.train()
+    made.net.backbones[0].layer1.eval()
+    modes = [module.training for module in made.net.modules()]
+    weights = {name: value.clone() for name, value in made.net.state_dict().items()}
+    evaluate(made, bank(), ROWS)
+    assert [module.training for module in made.net.modules()] == modes
+    assert all(torch.equal(value, weights[name]) for name, value in made.net.state_dict().items())
+
+
+def test_no_rows_have_no_scores():
+    assert evaluate(learner(), bank(), torch.empty(0, dtype=torch.int64)) == {}
+
+
+def test_what_is_stored_names_split_rows_labels_and_predictors():
+    scores = evaluate(learner(), bank(), ROWS)
+    arrays = score_arrays("holdout", ROWS, bank().targets(ROWS), scores)
+    assert set(arrays) == {"holdout_rows", "holdout_labels", "holdout/nme", "holdout/fc"}
+    assert arrays["holdout_rows"].tolist() == ROWS.tolist()
+    assert arrays["holdout_labels"].tolist() == [row % 3 for row in ROWS.tolist()]
+    assert arrays["holdout/fc"] is scores["fc"]

@@ -1,0 +1,129 @@
+"""Recipes: found by name, path or content, laid over each other section by section, refused in a sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.recipes import load_recipe, merged, recipe_names
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_ships_can_be_read_and_says_what_it_is(name: str):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.summary
+    assert load_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+def test_the_papers_recipe_holds_the_published_numbers():
+    paper = load_recipe("paper")
+    train = paper.train
+    assert (train.epochs, train.batch, train.lr, train.weight_decay) == (160, 128, 0.1, 5e-4)
+    assert (train.schedule, train.milestones, train.factor) == ("multistep", (80, 120), 0.1)
+    assert (paper.data.holdout, paper.data.holdout_quirk) == (0.1, True)
+    assert (paper.memory.budget, paper.memory.old, paper.preset) == ("20/class", "reselect", "released")
+    assert (paper.backbone.name, paper.augment.crop, paper.augment.pad) == ("resnet32_conv", "resized", 4)
+    assert not paper.reduced
+
+
+def test_recipes_based_on_the_paper_differ_only_where_they_say():
+    paper, quarter, strong = (load_recipe(name) for name in ("paper", "paper-quarter", "paper-aa"))
+    own = {"name", "summary"}
+    assert quarter.epochs_divisor == 4
+    assert quarter.reduced
+    assert quarter.model_dump(exclude={*own, "epochs_divisor", "reduced"}) == paper.model_dump(
+        exclude={*own, "epochs_divisor", "reduced"}
+    )
+    assert (strong.augment.autoaugment, strong.augment.cutout, strong.augment.crop) == (
+        "cifar10",
+        16,
+        "resized",
+    )
+    assert strong.train == paper.train
+    assert not strong.reduced
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_only_recipes_with_a_full_schedule_stand_beside_published_tables(name: str):
+    recipe = load_recipe(name)
+    assert recipe.published or recipe.reduced
+    assert recipe.preset == ("released" if name.startswith("paper") else "sound")
+    assert recipe.memory.old == ("reselect" if name.startswith("paper") else "truncate")
+
+
+def test_a_file_is_named_after_itself_and_lays_its_keys_over_its_base(tmp_path: Path):
+    path = written(
+        tmp_path / "mine.yaml", "based_on: paper\ntrain: {lr: 0.2}\nlearners: {icarl: {patience: 7}}\n"
+    )
+    mine = load_recipe(path)
+    assert (mine.name, mine.train.lr, mine.train.epochs) == ("mine", 0.2, 160)
+    assert mine.learners == {"icarl": {"patience": 7}}
+
+
+def test_a_base_may_have_a_base(tmp_path: Path):
+    first = written(tmp_path / "first.yaml", "based_on: paper\ntrain: {lr: 0.2}\n")
+    second = load_recipe(written(tmp_path / "second.yaml", f"based_on: {first}\ntrain: {{epochs: 3}}\n"))
+    assert (second.train.lr, second.train.epochs, second.train.batch) == (0.2, 3, 128)
+
+
+def test_a_recipe_may_be_given_as_a_mapping_with_a_base():
+    assert load_recipe({"name": "x", "based_on": "paper", "data": {"holdout": 0.2}}).data.holdout_quirk
+
+
+def test_loading_does_not_change_what_was_given():
+    given = {"name": "x", "based_on": "paper"}
+    load_recipe(given)
+    assert given == {"name": "x", "based_on": "paper"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("train: {epoch: 3}", "unknown key 'train.epoch'; did you mean epochs"),
+        ("trian: {}", "unknown key 'trian'; did you mean train"),
+        ("train: {epochs: many}", "train.epochs = 'many'"),
+        ("train: {lr: .nan}", "train.lr"),
+        ("memory: {budget: 20/klass}", "memory = {'budget': '20/klass'}: must be N/class, a total N, or 0"),
+        ("memory: {old: forget}", "memory.old = 'forget'"),
+        ("epochs_divisor: 0", "epochs_divisor = 0"),
+        ("train: 3", "train = 3"),
+        ("train: {milestones: [3]}", "milestones need schedule: multistep, not constant"),
+        ("based_on: papr", "There is no recipe called 'papr'; did you mean paper"),
+        ("based_on: 3", "based_on must name a recipe"),
+        ("based_on: [paper]", "based_on must name a recipe"),
+        ("train: [", "line"),
+        ("- 1", "must hold `key: value` lines"),
+    ],
+)
+def test_a_broken_recipe_is_refused_with_its_place(tmp_path: Path, text: str, sentence: str):
+    with pytest.raises(BadInput) as refusal:
+        load_recipe(written(tmp_path / "broken.yaml", text))
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_circle_of_recipes_is_refused(tmp_path: Path):
+    path = tmp_path / "round.yaml"
+    with pytest.raises(BadInput, match="not in a circle"):
+        load_recipe(written(path, f"based_on: {path}\n"))
+
+
+@pytest.mark.parametrize("name", ["papr", "", "../recipes/paper"])
+def test_a_recipe_that_is_not_there_is_answered(name: str):
+    with pytest.raises((UnknownName, BadInput), match=r"papr|''|Cannot read"):
+        load_recipe(name)
+
+
+def test_mappings_are_laid_over_each_other_and_neither_changes():
+    below: dict[str, Any] = {"a": {"b": 1, "c": [1]}, "d": {"e": 1}, "f": 1}
+    above: dict[str, Any] = {"a": {"b": 2}, "d": 5, "f": {"g": 1}}
+    assert merged(below, above) == {"a": {"b": 2, "c": [1]}, "d": 5, "f": {"g": 1}}
+    assert below == {"a": {"b": 1, "c": [1]}, "d": {"e": 1}, "f": 1}
+    assert above == {"a": {"b": 2}, "d": 5, "f": {"g": 1}}
