@@ -64,6 +64,7 @@ class Plugins(Rewrap):
     def __init__(self, items: Sequence[Plugin]) -> None:
         self.items = tuple(items)
         self.wrapped_ever: set[str] = set()
+        self.criterion_called = False
 
     def design(self, spec: NetSpec) -> NetSpec:
         for plugin in self.items:
@@ -119,10 +120,10 @@ def check_head(spec: NetSpec, learner: Learner, plugins: Plugins) -> None:
             )
 
 
-def check_effect(plugins: Plugins, criterion_calls: int, stages: Sequence[Stage]) -> None:
-    """A plug-in that changed nothing in the first trained phase is an error, not a warning."""
+def check_effect(plugins: Plugins, stages: Sequence[Stage]) -> None:
+    """After the first phase's stages: a plug-in that changed nothing is an error, not a warning."""
     for plugin in plugins.items:
-        if "criterion" in plugin.slots and criterion_calls == 0:
+        if "criterion" in plugin.slots and not plugins.criterion_called:
             raise BadInput(
                 f"{plugin.name} replaces the classification criterion, which no stage called; leave it out."
             )

@@ -47,6 +47,7 @@ def save(
         "learner": learner.state,
         "plugins": {plugin.name: plugin.state for plugin in plugins.items},
         "wrapped": sorted(plugins.wrapped_ever),
+        "criterion_called": plugins.criterion_called,
         "memory": learner.memory.to_state(),
         "logged": dict(learner.tools.logged),
         "logged_per_class": dict(learner.tools.logged_per_class),
@@ -90,6 +91,7 @@ def _restored(state: dict[str, Any], learner: Learner, plugins: Plugins, costs: 
     for plugin in plugins.items:
         plugin.state = state["plugins"][plugin.name]
     plugins.wrapped_ever = set(state["wrapped"])
+    plugins.criterion_called = state.get("criterion_called", True)
     learner.memory.load_state(state["memory"])
     learner.tools.logged, learner.tools.logged_per_class = state["logged"], state["logged_per_class"]
     costs.load_state(state["costs"])

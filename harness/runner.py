@@ -76,7 +76,6 @@ class Runner:
         self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
         self.pace = Pace(steps_per_phase(setting))
         self.stage_count = 1
-        self.criterion_calls = 0
         self._equip()
 
     # --- setting up ---------------------------------------------------------------------------------------------
@@ -86,7 +85,7 @@ class Runner:
         inner = self.plugins.criterion(base_criterion)
 
         def counted(*arguments: Any) -> Tensor:
-            self.criterion_calls += 1
+            self.plugins.criterion_called = True
             return inner(*arguments)
 
         tools.criterion = counted
@@ -142,8 +141,8 @@ class Runner:
             self._run_stage(phase, stages[place.stage])
             place.stage += 1
             self.save()
-            if t == 0 and place.stage == 1:
-                check_effect(self.plugins, self.criterion_calls, stages)
+        if t == 0:
+            check_effect(self.plugins, stages)
         self._end_phase(phase)
 
     def _run_stage(self, phase: Phase, stage: Stage) -> None:
