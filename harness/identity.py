@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -73,9 +74,11 @@ def command_line(plan: Plan, request: RunRequest, seed: int) -> str:
     flags += [("method", plan.method), ("seed", seed or None)]
     flags += [("vary", request.vary if request.vary != "model" else None), ("preset", request.preset)]
     flags += [("recipe", plan.recipe.name if request.recipe else None)]
+    machine = [(name, getattr(request, name)) for name in ("precision", "compile", "device")]
+    flags += [(name, value) for name, value in machine if value != "auto"]
     flags += [("set", f"{path}={_shown(value)}") for path, value in request.set.items()]
     return " ".join(
-        ["imbcil-bench run", *(f"--{name} {value}" for name, value in flags if value is not None)]
+        ["imbcil-bench run", *(f"--{name} {quote(str(value))}" for name, value in flags if value is not None)]
     )
 
 
