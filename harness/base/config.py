@@ -26,7 +26,8 @@ def validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        raise BadInput(f"{where}: {_sentence(error.errors()[0], model)}") from None
+        unknown_first = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+        raise BadInput(f"{where}: {_sentence(unknown_first[0], model)}") from None
 
 
 def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:

@@ -17,10 +17,15 @@ def build_request(flags: Mapping[str, Any], config: Path | None, pairs: Sequence
     """Flags win over the file, `--set` pairs over its `set:`. Raises BadInput."""
     from_file = _read_file(config) if config else {}
     from_line = {key: value for key, value in flags.items() if value is not None}
-    settings = {**_flat(from_file.get("set") or {}), **dict(_pair(pair) for pair in pairs)}
+    settings = {**_flat(from_file.get("set") or {}), **read_pairs(pairs)}
     for key, value in from_line.items():
         validated(RunRequest, {key: value}, _flag(key))
     return validated(RunRequest, {**from_file, **from_line, "set": settings}, str(config or "run"))
+
+
+def read_pairs(pairs: Sequence[str]) -> Values:
+    """`--set` pairs as path -> value. Raises BadInput naming the pair."""
+    return dict(_pair(pair) for pair in pairs)
 
 
 def _read_file(path: Path) -> Values:

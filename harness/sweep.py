@@ -1,0 +1,134 @@
+"""Sweeps: a suite's rows (methods with settings) times its columns (protocols), one request a cell."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from imbcil.harness.base.config import Frozen, validated
+from imbcil.harness.base.errors import BadInput, ImbcilError, UnknownName
+from imbcil.harness.base.registry import parse_method
+from imbcil.harness.base.yaml_files import read_yaml
+from imbcil.harness.planning import plan_request
+from imbcil.harness.request import RunRequest
+from imbcil.harness.suite import Outcome, run_request
+from imbcil.harness.view import RunView
+from imbcil.protocols.suites import suite_names, suite_path
+
+__all__ = ["Cell", "Suite", "cells_of", "load_suite", "run_cells", "suite_names"]
+
+
+class Row(Frozen):
+    """A method and the settings in which it differs from the suite's others."""
+
+    method: str
+    set: dict[str, Any] = {}
+
+
+class Column(Frozen):
+    """A protocol applied to a dataset; keys as the flags of `run`."""
+
+    protocol: str
+    dataset: str
+    n_tasks: int | None = Field(default=None, ge=1)
+    base: int | None = Field(default=None, ge=0)
+    step: int | None = Field(default=None, ge=1)
+    sizes: tuple[int, ...] | None = None
+    order: str | None = None
+    rho: float | None = Field(default=None, ge=1)
+
+
+class Suite(Frozen):
+    """A grid of runs that fills a table."""
+
+    summary: str = ""
+    columns: tuple[Column, ...] = Field(min_length=1)
+    rows: tuple[Row, ...] = Field(min_length=1)
+    recipe: str | None = None
+    preset: str | None = None
+    memory: str | None = None
+    seeds: tuple[int, ...] = (0,)
+
+
+class Cell(Frozen):
+    """One learner in one column, with all its seeds."""
+
+    row: Row
+    column: Column
+    request: RunRequest
+
+    def as_json(self) -> dict[str, Any]:
+        """The cell as `sweep --dry-run --json` prints it."""
+        column = self.column.model_dump(mode="json", exclude_none=True)
+        shared = self.request.model_dump(mode="json", include={"seeds", "recipe", "preset", "memory"})
+        return {"learner": self.row.method, **column, "set": dict(self.row.set), **shared}
+
+
+def load_suite(name: str) -> Suite:
+    """A built-in suite by name or the user's own YAML by path.
+
+    Raises BadInput that names file and line; an unknown learner comes with its suggestion, before anything runs.
+    """
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) or "/" in name else suite_path(name)
+    if path is None:
+        raise UnknownName("suite", name, suite_names())
+    suite = validated(Suite, read_yaml(path), str(path))
+    for row in suite.rows:
+        try:
+            parse_method(row.method)
+        except ImbcilError as error:
+            raise BadInput(f"{_place(path, row.method)}: {error}") from None
+    return suite
+
+
+def _place(path: Path, text: str) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    numbers = [number for number, line in enumerate(lines, start=1) if text in line]
+    return f"{path}, line {numbers[0]}" if numbers else str(path)
+
+
+def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) -> list[Cell]:
+    """One cell per row and column. `given`: flags that win over the suite; `dataset` keeps the columns on it."""
+    columns = [column for column in suite.columns if dataset in (None, column.dataset)]
+    if not columns:
+        known = sorted({column.dataset for column in suite.columns})
+        raise UnknownName("dataset of this suite", str(dataset), known)
+    shared = {"recipe": suite.recipe, "preset": suite.preset, "memory": suite.memory, "seeds": suite.seeds}
+    shared |= {name: value for name, value in given.items() if value is not None}
+    cells = []
+    for column in columns:
+        for row in suite.rows:
+            settings = {**row.set, **shared.get("set", {})}
+            content = {
+                **shared,
+                **column.model_dump(exclude_none=True),
+                "method": (row.method,),
+                "set": settings,
+            }
+            cells.append(Cell(row=row, column=column, request=validated(RunRequest, content, "sweep")))
+    return cells
+
+
+def run_cells(cells: Sequence[Cell], view: RunView, stop: threading.Event | None = None) -> Outcome:
+    """Run all cells; finished ones are skipped, a failed one does not keep the others from being tried.
+
+    Every cell is planned before the first one trains, so that bad input costs nothing.
+    """
+    planned = [plan_request(cell.request, view) for cell in cells]
+    outcome = Outcome(planned[0][0])
+    for number, cell in enumerate(cells, start=1):
+        view.message(f"cell {number} of {len(cells)}: {cell.row.method} {_changes(cell.row)}".rstrip())
+        done = run_request(cell.request, view, stop)
+        outcome.runs += done.runs
+        outcome.failures += done.failures
+        outcome.busy += done.busy
+        if done.interrupted:
+            outcome.interrupted = f"cell {number} of {len(cells)}, {done.interrupted}"
+            break
+    return outcome
+
+
+def _changes(row: Row) -> str:
+    return ", ".join(f"{path}={value}" for path, value in row.set.items())
