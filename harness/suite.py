@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +113,10 @@ def _train_locked(
     except (RunStopped, Interrupted, ImbcilError, KeyboardInterrupt, torch.OutOfMemoryError) as error:
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         status, reason = ("interrupted", str(error)) if stopped else ("failed", str(error))
-        folder.set_state(status, reason)
+        with suppress(
+            RunStopped
+        ):  # on a full disk not even this can be written; the reason is told all the same
+            folder.set_state(status, reason)
         tracker.deliver(folder, status)
         if isinstance(error, torch.OutOfMemoryError):
             raise RunStopped(

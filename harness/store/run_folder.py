@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.base.files import atomic_write, sync_folder
+from imbcil.harness.metrics import final_metrics
 from imbcil.harness.store.run_info import RunInfo
 
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -79,10 +80,21 @@ class RunFolder:
         return validated(RunInfo, read_json(self.path / "run.json"), str(self.path / "run.json"))
 
     def state(self) -> RunState:
+        """How far the run is. A damaged `state.json` is told from `phases.jsonl`, which is the truth."""
         path = self.path / "state.json"
         if not path.exists():
             return RunState(status="interrupted", reason="never started")
-        return validated(RunState, read_json(path), str(path))
+        try:
+            return validated(RunState, read_json(path), str(path))
+        except BadInput:
+            return self._state_from_records()
+
+    def _state_from_records(self) -> RunState:
+        records = self.records()
+        if len(records) < len(self.info().phases):
+            return RunState(status="interrupted", reason="state.json is damaged")
+        final = final_metrics([record.metrics for record in records])
+        return RunState(status="finished", updated_ms=records[-1].time_ms, final=final)
 
     def set_state(self, status: Status, reason: str = "", final: Mapping[str, float] | None = None) -> None:
         state = RunState(status=status, reason=reason, updated_ms=now_ms(), final=dict(final or {}))
