@@ -16,9 +16,9 @@ from imbcil.harness.contract import (
     Outputs,
     Phase,
     Stage,
-    Sweep,
 )
 from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation
+from imbcil.harness.nearest_mean import keep_with_means, nearest_mean
 
 
 class ICaRLConfig(LearnerConfig):
@@ -85,27 +85,9 @@ class ICaRL(Learner):
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
 
     def end_phase(self, phase: Phase) -> None:
-        kept = self.keep_exemplars(phase)
-        if len(kept.pool):
-            views = [kept.features]
-            if self.cfg.flip_means:
-                views.append(self.tools.sweep(kept.pool, flip=True).features)
-            self.state["means"] = class_means(views, kept, phase.hi).to(self.net.head.weight.device)
+        keep_with_means(self, phase, flip=self.cfg.flip_means)
         self.freeze_teacher()
 
     def scores(self, images: Tensor) -> dict[str, Tensor]:
         out = self.net(images)
-        fc = self.net.calibrated(out, "test")
-        if "means" not in self.state:
-            return {"fc": fc}
-        features = F.normalize(self.embed(out), dim=1)
-        return {"nme": -torch.cdist(features, self.state["means"]).square(), "fc": fc}
-
-
-def class_means(views: list[Tensor], kept: Sweep, n_classes: int) -> Tensor:
-    """Normalised mean of each class's normalised features [n_classes, D], over all views; zero for a class
-    without a row."""
-    total = torch.zeros(n_classes, views[0].shape[1])
-    for features in views:
-        total.index_add_(0, kept.pool.quota, F.normalize(features, dim=1))
-    return F.normalize(total, dim=1)
+        return {**nearest_mean(self, out), "fc": self.net.calibrated(out, "test")}
