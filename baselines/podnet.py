@@ -100,7 +100,7 @@ class PODNet(Learner):
             optim = optim.model_copy(update={"clamp": self.cfg.clamp})
         stages = [Stage("train", pool, optim, (Group("all", "-head.old"),))]
         if phase.index and self.cfg.finetune_share:
-            few = pool.balanced(self.memory.quota(phase.hi), self.tools.gen("balanced", phase.index))
+            few = self.balanced_rows(phase)
             tuned = optim.shortened(
                 self.cfg.finetune_share, lr=self.cfg.finetune_lr, schedule="constant", milestones=()
             )

@@ -155,6 +155,11 @@ class Learner(_Keeper):
         kept = sweep[chosen]
         return Sweep(self.memory.pool(), kept.features, kept.logits, kept.targets, kept.mask)
 
+    def balanced_rows(self, phase: Phase) -> Pool:
+        """Memory and new data with at most a class's share of the memory of each, drawn at random."""
+        generator = self.tools.gen("balanced", phase.index)
+        return (phase.memory + phase.new).balanced(self.memory.quota(phase.hi), generator)
+
     def freeze_teacher(self) -> None:
         """Put a frozen copy of the network into `state["old"]` if `needs.teacher`."""
         if self.needs.teacher:
