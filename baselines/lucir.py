@@ -65,7 +65,15 @@ class LUCIR(Learner):
         stages = [Stage("train", pool, optim, (Group("all", "-head.old"),))]
         if phase.index and share:
             short = optim.shortened(share, lr=optim.lr / 10)
-            stages.append(Stage("classifier", self.balanced_rows(phase), short, (Group("head", "-head.scale"),), loss=self.ce))
+            stages.append(
+                Stage(
+                    "classifier",
+                    self.balanced_rows(phase),
+                    short,
+                    (Group("head", "-head.scale"),),
+                    loss=self.ce,
+                )
+            )
         return stages
 
     def ce(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.errors import ContractViolation, UnknownName
 
 HeadClass = TypeVar("HeadClass", bound=type["Head"])
 HEADS: dict[str, type["Head"]] = {}
@@ -176,3 +176,42 @@ class ProxyHead(Head):
         parts = parts.reshape(len(features), len(weight) // self.rows_per_class, self.rows_per_class)
         merged = (parts.softmax(dim=2) * parts).sum(dim=2)
         return {"logits": self.scale * merged, "similarity": merged}
+
+
+@register_head("branches")
+class BranchHead(Head):
+    """Two batch norms of the backbone's last map before one shared linear layer: z = gate z_O + z_N, where each z_* is
+    the layer's answer to its branch's global average, bias included (Chen & Chang 2023, sec. 3.2).
+
+    `gate` is 0 until branches are first merged: the old branch then only follows its statistics. extras: "old",
+    "new" [B, K].
+    """
+
+    gate: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.old_branch = nn.BatchNorm2d(dim)
+        self.new_branch = nn.BatchNorm2d(dim)
+        self.register_buffer("gate", torch.zeros(()))
+
+    def widen(self, extra: int, zero_old: bool) -> None:
+        raise ContractViolation(
+            "A head with branches normalises one backbone's map; it cannot take more features."
+        )
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """The old branch's affine values become the new one's, later the mean of both; its statistics stay."""
+        for old, new in zip(self.old_branch.parameters(), self.new_branch.parameters(), strict=True):
+            old.copy_(new + 0.5 * self.gate * (old - new))
+        self.gate.fill_(1.0)
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        weight, bias = self.weight, self.bias
+        last = maps[-1].to(weight.dtype)
+        old, new = (
+            F.linear(branch(last).mean(dim=(2, 3)), weight, bias)
+            for branch in (self.old_branch, self.new_branch)
+        )
+        return {"logits": self.gate * old + new, "old": old, "new": new}
