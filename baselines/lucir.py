@@ -65,15 +65,8 @@ class LUCIR(Learner):
         stages = [Stage("train", pool, optim, (Group("all", "-head.old"),))]
         if phase.index and share:
             short = optim.shortened(share, lr=optim.lr / 10)
-            stages.append(
-                Stage(
-                    "classifier",
-                    self.balanced_rows(phase),
-                    short,
-                    (Group("head", "-head.scale"),),
-                    loss=self.ce,
-                )
-            )
+            rows = (Group("head", "-head.scale"),)
+            stages.append(Stage("classifier", self.balanced_rows(phase), short, rows, loss=self.ce))
         return stages
 
     def ce(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
