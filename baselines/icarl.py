@@ -7,9 +7,18 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Optimisation, Outputs, Phase, Stage
+from imbcil.harness.contract import (
+    Batch,
+    Learner,
+    LearnerConfig,
+    Needs,
+    Optimisation,
+    Outputs,
+    Phase,
+    Stage,
+)
 from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation
-from imbcil.harness.nearest_mean import class_means, nearest_mean_scores
+from imbcil.harness.nearest_mean import keep_with_means, nearest_mean
 
 
 class ICaRLConfig(LearnerConfig):
@@ -76,17 +85,9 @@ class ICaRL(Learner):
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
 
     def end_phase(self, phase: Phase) -> None:
-        kept = self.keep_exemplars(phase)
-        if len(kept.pool):
-            views = [kept.features]
-            if self.cfg.flip_means:
-                views.append(self.tools.sweep(kept.pool, flip=True).features)
-            self.state["means"] = class_means(views, kept, phase.hi).to(self.net.head.weight.device)
+        keep_with_means(self, phase, flip=self.cfg.flip_means)
         self.freeze_teacher()
 
     def scores(self, images: Tensor) -> dict[str, Tensor]:
         out = self.net(images)
-        fc = self.net.calibrated(out, "test")
-        if "means" not in self.state:
-            return {"fc": fc}
-        return {"nme": nearest_mean_scores(self.embed(out), self.state["means"]), "fc": fc}
+        return {**nearest_mean(self, out), "fc": self.net.calibrated(out, "test")}

@@ -155,18 +155,31 @@ class Learner(_Keeper):
         kept = sweep[chosen]
         return Sweep(self.memory.pool(), kept.features, kept.logits, kept.targets, kept.mask)
 
+    def balanced_rows(self, phase: Phase) -> Pool:
+        """Memory and new data with at most a class's share of the memory of each, drawn at random."""
+        generator = self.tools.gen("balanced", phase.index)
+        return (phase.memory + phase.new).balanced(self.memory.quota(phase.hi), generator)
+
     def freeze_teacher(self) -> None:
         """Put a frozen copy of the network into `state["old"]` if `needs.teacher`."""
         if self.needs.teacher:
             self.state["old"] = freeze(self.net)
 
+    def teacher_outputs(self, batch: Batch, name: str = "old") -> Outputs | None:
+        """What the frozen network in `state[name]` makes of a batch, without gradient; None if there is none."""
+        if name not in self.state:
+            return None
+        teacher: Network = self.state[name]
+        with torch.no_grad():
+            return teacher(batch.images)  # type: ignore[no-any-return]
+
     def teacher_logits(self, batch: Batch) -> Tensor | None:
         """The teacher's logits [B, K_old] with its calibrators, without gradient; None in the first phase."""
-        if "old" not in self.state:
+        out = self.teacher_outputs(batch)
+        if out is None:
             return None
         teacher: Network = self.state["old"]
-        with torch.no_grad():
-            return teacher.calibrated(teacher(batch.images), "teacher")
+        return teacher.calibrated(out, "teacher")
 
 
 class Plugin(_Keeper):

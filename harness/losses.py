@@ -1,5 +1,8 @@
 """Losses that several learners share: pure functions, each tested against a closed form."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,6 +29,33 @@ def sigmoid_distillation(student: Tensor, teacher: Tensor) -> Tensor:
     require_same_shape(student=student, teacher=teacher)
     target = teacher.detach().sigmoid()
     return F.binary_cross_entropy_with_logits(student, target, reduction="none").sum(dim=1).mean()
+
+
+def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cos of student and teacher features [B, D], batch mean. Hou et al. 2019, eq. 6 (less-forget constraint);
+    Douillard et al. 2020, eq. 2 (POD-flat) up to a factor."""
+    require_same_shape(features=features, teacher=teacher)
+    return (1 - F.cosine_similarity(features, teacher.detach(), dim=1)).mean()
+
+
+def pod_spatial(maps: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Distance between pooled maps [B, C, H, W], batch mean, then mean over levels.
+
+    Each map is squared, summed over its width and over its height, and the two results, flattened side by side, are
+    scaled to length 1. Douillard et al. 2020, eqs. 3 and 4, with the square and the scaling of their code.
+    """
+    levels = []
+    for mine, theirs in zip(maps, teacher, strict=True):
+        require_same_shape(map=mine, teacher=theirs)
+        levels.append((_pooled(mine) - _pooled(theirs.detach())).norm(dim=1).mean())
+    return torch.stack(levels).mean()
+
+
+def _pooled(values: Tensor) -> Tensor:
+    squared = (values if values.dtype == torch.float64 else values.float()).square()
+    return F.normalize(
+        torch.cat([squared.sum(dim=3).flatten(1), squared.sum(dim=2).flatten(1)], dim=1), dim=1
+    )
 
 
 def require_same_shape(**tensors: Tensor) -> None:

@@ -49,6 +49,14 @@ class Optimisation(Frozen):
             }
         )
 
+    def shortened(self, share: float, **changes: Any) -> Self:
+        """The same shape over `share` of the epochs (rounded, at least one of them), with `changes` on top."""
+        if not self.epochs:
+            return self.model_copy(update=changes)
+        marks = tuple(round(epoch * share) for epoch in self.milestones)
+        epochs = max(round(self.epochs * share), 1)
+        return self.model_copy(update={"epochs": epochs, "milestones": marks, **changes})
+
     def lr_scale(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """Factor on `lr` at `step` of `steps` in `epoch` (all 0-based); 1 throughout for plateau."""
         if self.schedule == "multistep":

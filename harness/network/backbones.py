@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import UnknownName
-from imbcil.harness.network.resnet import ResNet, ResNetPlan
+from imbcil.harness.network.resnet import ResNet, ResNetPlan, ResNetStem, ResNetTail
 
 
 class Backbone(Protocol):
@@ -26,11 +26,14 @@ class Backbone(Protocol):
 
 
 class ResNetOptions(Frozen):
-    """Options of every built-in backbone; see `ResNetPlan` for what they change."""
+    """Options of every built-in backbone; see `ResNetPlan` for what they change. `part`: "stem" is a trunk without
+    the last stage, "tail" that stage alone."""
 
     last_relu: bool = True
     post_add_relu: bool = True
     zero_init: bool = False
+    split_last: bool = False
+    part: Literal["whole", "stem", "tail"] = "whole"
 
 
 class StemOptions(ResNetOptions):
@@ -51,11 +54,15 @@ _PLANS: Mapping[str, ResNetPlan] = {
 }
 
 
+_PARTS: Mapping[str, type[ResNet]] = {"whole": ResNet, "stem": ResNetStem, "tail": ResNetTail}
+
+
 def _resnet(kind: str, **opts: Any) -> ResNet:
     plan = _PLANS[kind]
     model = StemOptions if plan.stem == "7x7" else ResNetOptions
     options = validated(model, opts, f"backbone {kind}").model_dump()
-    return ResNet(replace(plan, **options), opts=options)
+    changes = {name: value for name, value in options.items() if name != "part"}
+    return _PARTS[options["part"]](replace(plan, **changes), opts=options)
 
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {kind: partial(_resnet, kind) for kind in _PLANS}

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.errors import ContractViolation, UnknownName
 
 HeadClass = TypeVar("HeadClass", bound=type["Head"])
 HEADS: dict[str, type["Head"]] = {}
@@ -39,11 +39,14 @@ class Block(nn.Module):
     def __init__(self, rows: int, dim: int, bias: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, dim))
-        bound = 1 / math.sqrt(dim) if dim else 0.0
-        nn.init.uniform_(self.weight, -bound, bound)
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(rows).uniform_(-bound, bound)) if bias else None
-        )
+        self.register_parameter("bias", nn.Parameter(torch.empty(rows)) if bias else None)
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw all values anew."""
+        bound = 1 / math.sqrt(self.weight.shape[1]) if self.weight.shape[1] else 0.0
+        for value in self.parameters():
+            nn.init.uniform_(value, -bound, bound)
 
     def widen(self, extra: int, zero: bool) -> None:
         """Add `extra` input columns, freshly drawn or zero; the old columns keep their values."""
@@ -99,6 +102,27 @@ class Head(nn.Module):
         """L2 norm of each class's weights [K]; with several proxies a class, their mean norm."""
         return self.weight.detach().norm(dim=1).reshape(-1, self.rows_per_class).mean(dim=1)
 
+    @torch.no_grad()
+    def imprint(self, directions: Tensor) -> None:
+        """Newest rows from directions [rows, dim] times the mean norm of the older rows; where a direction is
+        zero the row keeps its draw. Qi et al. 2018, as Hou et al. 2019 use it."""
+        newest: Tensor = self.blocks[-1].weight  # type: ignore[assignment]
+        norm = self.weight[: -len(newest)].norm(dim=1).mean()
+        fresh = directions.to(newest) * norm
+        newest.copy_(torch.where(fresh.any(dim=1, keepdim=True), fresh, newest))
+
+    @torch.no_grad()
+    def align_newest(self) -> Tensor:
+        """Scale the newest weights so that their mean norm is the older ones'; the factor, 1 in the first phase.
+        Biases stay. Zhao et al. 2020, sec. 3.3."""
+        newest: Tensor = self.blocks[-1].weight  # type: ignore[assignment]
+        if len(self.blocks) == 1:
+            return torch.ones((), device=newest.device)
+        older = self.weight[: -len(newest)].norm(dim=1).mean()
+        factor = older / newest.norm(dim=1).mean().clamp(min=1e-12)
+        newest.mul_(factor)
+        return factor
+
     def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         """{"logits": [B, K], ...}"""
         raise NotImplementedError(f"{type(self).__name__} defines no forward.")
@@ -129,3 +153,65 @@ class CosineHead(Head):
     def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         cosines = F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
         return {"logits": self.scale * cosines, "cos": cosines}
+
+
+@register_head("proxy")
+class ProxyHead(Head):
+    """Several proxies a class, merged by attention: s_c = sum_k softmax_k(s_ck) s_ck, z = scale * s (Douillard et
+    al. 2020, eqs. 5 and 6). `distance`: s_ck is minus the squared distance of unit vectors (2 cos - 2), the authors'
+    code, else the cosine. extras: "similarity" [B, K], s without the scale."""
+
+    use_bias = False
+
+    def __init__(self, dim: int, proxies: int = 10, scale: float = 1.0, distance: bool = False) -> None:
+        super().__init__(dim)
+        self.rows_per_class = proxies
+        self.distance = distance
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        weight = self.weight
+        cosines = F.linear(F.normalize(features, dim=1), F.normalize(weight, dim=1))
+        parts = 2 * cosines - 2 if self.distance else cosines
+        parts = parts.reshape(len(features), len(weight) // self.rows_per_class, self.rows_per_class)
+        merged = (parts.softmax(dim=2) * parts).sum(dim=2)
+        return {"logits": self.scale * merged, "similarity": merged}
+
+
+@register_head("branches")
+class BranchHead(Head):
+    """Two batch norms of the backbone's last map before one shared linear layer: z = gate z_O + z_N, where each z_* is
+    the layer's answer to its branch's global average, bias included (Chen & Chang 2023, sec. 3.2).
+
+    `gate` is 0 until branches are first merged: the old branch then only follows its statistics. extras: "old",
+    "new" [B, K].
+    """
+
+    gate: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.old_branch = nn.BatchNorm2d(dim)
+        self.new_branch = nn.BatchNorm2d(dim)
+        self.register_buffer("gate", torch.zeros(()))
+
+    def widen(self, extra: int, zero_old: bool) -> None:
+        raise ContractViolation(
+            "A head with branches normalises one backbone's map; it cannot take more features."
+        )
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """The old branch's affine values become the new one's, later the mean of both; its statistics stay."""
+        for old, new in zip(self.old_branch.parameters(), self.new_branch.parameters(), strict=True):
+            old.copy_(new + 0.5 * self.gate * (old - new))
+        self.gate.fill_(1.0)
+
+    def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
+        weight, bias = self.weight, self.bias
+        last = maps[-1].to(weight.dtype)
+        old, new = (
+            F.linear(branch(last).mean(dim=(2, 3)), weight, bias)
+            for branch in (self.old_branch, self.new_branch)
+        )
+        return {"logits": self.gate * old + new, "old": old, "new": new}

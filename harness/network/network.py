@@ -1,6 +1,6 @@
 """The network: trunk, backbones, head, auxiliary head and calibrators, rebuilt from a JSON spec at any time."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,15 @@ class NetSpec(Frozen):
     aux: int = 0
     calibrators: dict[str, CalibratorSpec] = {}
     splits: tuple[int, ...] = ()
+
+    def with_backbones(self, **options: Any) -> Self:
+        """The same network with these constructor options of every backbone changed."""
+        parts = [part.model_copy(update={"options": {**part.options, **options}}) for part in self.backbones]
+        return self.model_copy(update={"backbones": tuple(parts)})
+
+    def with_head(self, kind: str, **options: Any) -> Self:
+        """The same network with another head."""
+        return self.model_copy(update={"head": ModuleSpec(kind=kind, options=options)})
 
 
 class Network(nn.Module):

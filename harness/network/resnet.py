@@ -26,7 +26,8 @@ class ResNetPlan:
     subsampling and appended zero channels ("pad"). stem: "7x7" is ImageNet's (stride 2, then max-pooling), "3x3"
     CIFAR's (full resolution), "3x3/2" the same with stride 2. last_relu: whether the network's last block ends in a
     ReLU (LUCIR leaves it out); post_add_relu: whether any block does; zero_init: start the last batch norm of each
-    block at zero, so that blocks begin as the identity.
+    block at zero, so that blocks begin as the identity; split_last: give the map before the last block too (PODNet's
+    fourth level).
     """
 
     widths: tuple[int, ...]
@@ -37,6 +38,7 @@ class ResNetPlan:
     last_relu: bool = True
     post_add_relu: bool = True
     zero_init: bool = False
+    split_last: bool = False
 
 
 class PadShortcut(nn.Module):
@@ -141,13 +143,57 @@ class ResNet(nn.Module):
         _initialise(self, plan.zero_init)
 
     def forward(self, images: Tensor) -> dict[str, Any]:
-        x = self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
+        x, maps = self.through_stages(
+            self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
+        )
+        return {"maps": maps, "features": pooled(x)}
+
+    def through_stages(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(what the last of this network's stages gives, all maps on the way)."""
         maps = []
         for name in self.stages:
-            x = getattr(self, name)(x)
+            stage = getattr(self, name)
+            splits = self.plan.split_last and name == f"layer{len(self.plan.widths)}"
+            for number, block in enumerate(stage):
+                if splits and 0 < number == len(stage) - 1:
+                    maps.append(x)
+                x = block(x)
             maps.append(x)
-        pooled = x if x.dtype == torch.float64 else x.float()
-        return {"maps": maps, "features": pooled.mean((2, 3))}
+        return x, maps
+
+
+class ResNetStem(ResNet):
+    """All but the last stage, a trunk for several tails: images -> {"x": input of a tail, "maps"} (MEMO)."""
+
+    def __init__(self, plan: ResNetPlan, opts: dict[str, Any] | None = None) -> None:
+        super().__init__(plan, opts)
+        delattr(self, self.stages.pop())
+        self.dim = plan.widths[-2] * (Bottleneck.expansion if plan.bottleneck else 1)
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        x, maps = self.through_stages(
+            self.maxpool(functional.relu(self.bn1(self.conv1(images)), inplace=True))
+        )
+        return {"x": x, "maps": maps}
+
+
+class ResNetTail(ResNet):
+    """The last stage alone, on a stem's output: x -> {"maps", "features": [B, dim]}."""
+
+    def __init__(self, plan: ResNetPlan, opts: dict[str, Any] | None = None) -> None:
+        super().__init__(plan, opts)
+        for name in ("conv1", "bn1", "maxpool", *self.stages[:-1]):
+            delattr(self, name)
+        self.stages = self.stages[-1:]
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        x, maps = self.through_stages(images)
+        return {"maps": maps, "features": pooled(x)}
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Global average [B, C] of a map, in float32 at least."""
+    return (x if x.dtype == torch.float64 else x.float()).mean((2, 3))
 
 
 def _stage(plan: ResNetPlan, index: int, n_in: int) -> Sequence[BasicBlock | Bottleneck]:

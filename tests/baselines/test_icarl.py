@@ -62,7 +62,7 @@ def test_class_means_are_normalised_means_of_normalised_features() -> None:
     features = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 5.0]])
     pool = Pool.of_new(torch.arange(3), torch.tensor([0, 0, 2]))
     kept = Sweep(pool, features, features, pool.quota)
-    means = class_means([features], kept, 3)
+    means = class_means([features], kept.pool.quota, 3)
     half = 2**-0.5
     assert torch.allclose(means, torch.tensor([[half, half], [0, 0], [0, 1]]))
 
