@@ -139,10 +139,11 @@ class Runner:
         learner.tools.net = learner.net
         while place.stage < len(stages := self.plugins.stages(phase, learner)):
             self.stage_count = len(stages)
+            whole = place.open_stage is None  # a resumed one may have no step left to show an effect in
             self._run_stage(phase, stages[place.stage])
             place.stage += 1
             self.save()
-            if t == 0 and place.stage == 1:
+            if t == 0 and place.stage == 1 and whole:
                 check_effect(self.plugins, self.criterion_calls, stages)
         self._end_phase(phase)
 
