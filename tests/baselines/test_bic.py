@@ -107,7 +107,7 @@ def test_per_task_corrections_reach_student_and_teacher_and_are_kept(tmp_path: P
 
 
 def test_only_the_latest_correction_exists_in_the_authors_variant(tmp_path: Path) -> None:
-    runner, phase = begun("bic", tmp_path, phase=2, settings={"bic.corrections": "latest"})
+    runner, _ = begun("bic", tmp_path, phase=2, settings={"bic.corrections": "latest"})
     a, b = vectors(runner)
     assert torch.equal(a, torch.ones(6)) and torch.equal(b, torch.zeros(6))
     kept = runner.learner.state["old"].calibrator("bic").vectors()[1]
