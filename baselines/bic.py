@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -90,7 +90,7 @@ class BiC(Learner):
         return old + new, (old_held + new_held if len(old_held) else Pool.empty())
 
     def bias_optimisation(self) -> Optimisation:
-        own = {"lr": self.cfg.bias_lr, "weight_decay": 0.0}
+        own: dict[str, Any] = {"lr": self.cfg.bias_lr, "weight_decay": 0.0}
         if self.cfg.bias_epochs is not None:
             own |= {"epochs": self.cfg.bias_epochs, "schedule": "constant", "milestones": ()}
         return Optimisation(**{**dict(self.cfg.train), **own})

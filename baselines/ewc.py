@@ -82,6 +82,7 @@ def flat(net: Network, names: list[str]) -> Tensor:
 
 def carried(old: Tensor, held: list[str], names: list[str], net: Network, fresh: Tensor) -> Tensor:
     """`old` information in the order of `names`, with `fresh` for weights that were not there yet."""
-    parts = dict(zip(held, old.split([net.get_parameter(name).numel() for name in held]), strict=True))
-    fresh_parts = fresh.split([net.get_parameter(name).numel() for name in names])
+    sizes = {name: net.get_parameter(name).numel() for name in names}
+    parts = dict(zip(held, torch.split(old, [sizes[name] for name in held]), strict=True))
+    fresh_parts = torch.split(fresh, list(sizes.values()))
     return torch.cat([parts.get(name, part) for name, part in zip(names, fresh_parts, strict=True)])

@@ -42,8 +42,8 @@ class WA(Learner):
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         if self.cfg.clip:
-            for block in self.net.head.blocks:
-                block.weight.clamp_(min=0)
+            for rows in self.rows():
+                rows.clamp_(min=0)
 
     def end_phase(self, phase: Phase) -> None:
         if phase.index:
@@ -53,8 +53,12 @@ class WA(Learner):
     @torch.no_grad()
     def align(self) -> float:
         """Give the newest block the old ones' mean row norm; returns gamma (1 if a side has no length)."""
-        blocks = [block.weight for block in self.net.head.blocks]
-        old, new = (float(part.norm(dim=1).mean()) for part in (torch.cat(blocks[:-1]), blocks[-1]))
+        *earlier, newest = self.rows()
+        old, new = (float(part.norm(dim=1).mean()) for part in (torch.cat(earlier), newest))
         gamma = old / new if old > 0 and new > 0 else 1.0
-        blocks[-1].mul_(gamma)
+        newest.mul_(gamma)
         return gamma
+
+    def rows(self) -> list[Tensor]:
+        """The head's weights [k, D] of every phase."""
+        return [value for name, value in self.net.head.named_parameters() if name.endswith("weight")]
