@@ -87,3 +87,13 @@ def test_a_released_run_survives_tasks_without_a_single_batch(tmp_path: Path) ->
 def test_ssil_without_memory_is_refused_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="ssil needs an exemplar memory, and --memory 0 leaves none"):
         tiny_runner("ssil", tmp_path, memory="0")
+
+
+@pytest.mark.parametrize("settings", [{}, SEPARATE])
+def test_a_batch_without_exemplars_has_no_old_term(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, phase = begun("ssil", tmp_path, phase=2, settings=settings)
+    batch = batch_of(runner, phase.new)
+    z, _ = fixed(runner.learner, batch, monkeypatch)
+    assert float(runner.learner.loss(batch, outputs(z))["ce_old"]) == 0
