@@ -52,6 +52,7 @@ class _Keeper:
 
     Config: ClassVar[type[Frozen]] = Frozen
     version: ClassVar[int] = 1  # raise by hand when results change
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "released", "sound": settings that differ
     reconstruction: ClassVar[bool] = False  # the paper left it open; tables mark the row
     _given: ClassVar[frozenset[str]] = frozenset({"cfg", "state", "tools", "memory", "name"})
 
@@ -86,7 +87,6 @@ class Learner(_Keeper):
     Config: ClassVar[type[Frozen]] = LearnerConfig
     title: ClassVar[str] = ""  # how tables name the row; the file's name if empty
     needs: ClassVar[Needs] = Needs()
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "released", "sound": settings that differ
     upper_bound: ClassVar[bool] = False
     unranked: ClassVar[tuple[str, ...]] = ()  # predictors that tables never mark as best
     memory: Memory

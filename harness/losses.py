@@ -58,6 +58,35 @@ def _pooled(values: Tensor) -> Tensor:
     )
 
 
+def task_distillation(
+    student: Tensor, teacher: Tensor, tasks: Sequence[slice], temperature: float = 2.0
+) -> Tensor:
+    """Knowledge distillation inside each task's slice of the logits, summed over `tasks` (none: zero).
+
+    student, teacher: logits [B, K]; slices of both must fit. The gradient is that of the sum of
+    KL(teacher || student), which differs by the teacher's entropy. Castro et al. 2018; Ahn et al. 2021 (TKD).
+    """
+    total = student.new_zeros(())
+    for task in tasks:
+        total = total + knowledge_distillation(student[:, task], teacher[:, task], temperature)
+    return total
+
+
+def proportioned(
+    ce: Tensor, student: Tensor, teacher: Tensor | None, temperature: float
+) -> dict[str, Tensor]:
+    """(1 - lambda) CE + lambda KD over the old slice, lambda = K_old / K: the terms "ce" and "kd" of BiC and WA.
+
+    ce: scalar; student [B, K], teacher [B, K_old] or None where nothing is old. Wu et al. 2019, sec. 3 (the weight lambda).
+    """
+    if teacher is None:
+        return {"ce": ce}
+    n_old, n_classes = teacher.shape[1], student.shape[1]
+    share = n_old / n_classes
+    kd = knowledge_distillation(student[:, :n_old], teacher, temperature)
+    return {"ce": (1 - share) * ce, "kd": share * kd}
+
+
 def require_same_shape(**tensors: Tensor) -> None:
     """Raise ContractViolation naming the tensors unless all have one shape."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -33,10 +33,9 @@ def _sections(recipe: Recipe) -> dict[str, Any]:
 
 def _preset_settings(part: Part, plan: Plan, shipped: Recipe) -> Frozen:
     """A part's settings as recipe and preset alone would have them."""
-    content: dict[str, Any] = {}
-    if part is plan.learner:
-        below = {"train": plan.recipe.train.model_dump()} if has_train(part.kind) else {}
-        content = merged(below, part.kind.presets.get(plan.preset, {}))
+    owns = part is plan.learner and has_train(part.kind)
+    below = {"train": plan.recipe.train.model_dump()} if owns else {}
+    content = merged(below, part.kind.presets.get(plan.preset, {}))
     content = merged(content, shipped.learners.get(part.name, {}))
     expected: Frozen = validated(part.kind.Config, content, part.name)
     return expected

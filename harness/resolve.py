@@ -94,7 +94,12 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
             learner_version(method.learner),
         )
         plugins = tuple(
-            Part(name, kind, _settings(name, kind, {}, recipe, request), plugin_version(given))
+            Part(
+                name,
+                kind,
+                _settings(name, kind, dict(kind.presets.get(preset, {})), recipe, request),
+                plugin_version(given),
+            )
             for given, (name, kind) in zip(method.plugins, named, strict=True)
         )
         plans.append(Plan(text, learner, plugins, recipe, preset))

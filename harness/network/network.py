@@ -121,6 +121,12 @@ class Network(nn.Module):
             extras["aux"] = self.aux(parts[-1]["features"].float())
         return Outputs(logits, features, maps, extras)
 
+    def calibrator(self, name: str) -> Calibrator:
+        """One of the calibrators, by the name that the design gave it."""
+        found = self.calibrators[name]
+        assert isinstance(found, Calibrator)
+        return found
+
     def calibrated(self, out: Outputs, where: Where) -> Tensor:
         """Logits [B, K] after the calibrators that are active at `where`, in the order of the spec."""
         logits = out.logits

@@ -17,7 +17,9 @@ def changed(**request):
 
 @pytest.mark.parametrize("recipe", ["paper", "paper-quarter", "quick", "pycil"])
 @pytest.mark.parametrize("preset", [None, "sound", "released"])
-@pytest.mark.parametrize("method", ["finetune", "icarl", "replay+balanced_softmax", "gradient_reweighting"])
+@pytest.mark.parametrize(
+    "method", ["finetune", "icarl", "replay+balanced_softmax", "gradient_reweighting", "eeil+two_stage"]
+)
 def test_recipe_and_preset_to_the_letter_change_nothing(recipe, preset, method):
     assert changed(recipe=recipe, preset=preset, method=method) == {}
 
