@@ -1,8 +1,8 @@
-"""Gradient reweighting (He & Zhu, CVPR 2024; "DGR" in tables): the head's gradients are rebalanced over classes
-and between old and new tasks, and distillation is weighted by how much data each class has lost.
+"""Gradient reweighting (DGR): head gradients rebalanced over classes and tasks (He & Zhu, CVPR 2024).
 
-Poster and released code disagree in places; every such choice is a setting whose default is the code's.
-What was measured against the poster stands in docs/gradient_reweighting.md.
+The head's gradients are rebalanced over classes and between old and new tasks, and distillation is weighted by how
+much data each class has lost. Poster and released code disagree in places; every such choice is a setting whose
+default is the code's. What was measured against the poster stands in docs/gradient_reweighting.md.
 """
 
 from typing import Literal
