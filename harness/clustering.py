@@ -14,7 +14,8 @@ def kmeans(points: Tensor, k: int, generator: torch.Generator, rounds: int = 30)
         repeated = points.repeat(-(-k // len(points)), 1)[:k]
         noise = torch.randn(repeated.shape, generator=generator, dtype=points.dtype)
         noise[: len(points)] = 0
-        return repeated + 0.01 * points.norm(dim=1).mean() / points.shape[1] ** 0.5 * noise
+        jittered: Tensor = repeated + 0.01 * points.norm(dim=1).mean() / points.shape[1] ** 0.5 * noise
+        return jittered
     centres = _seeds(points, k, generator)
     for _ in range(rounds):
         owner = torch.cdist(points, centres).argmin(dim=1)

@@ -119,7 +119,8 @@ def _settings(
         head, _, key = path.partition(".")
         if head == name:
             content = merged(content, nested(key, value, path))
-    return validated(kind.Config, content, name)
+    settings: Frozen = validated(kind.Config, content, name)
+    return settings
 
 
 def nested(key: str, value: Any, path: str) -> dict[str, Any]:

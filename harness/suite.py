@@ -25,7 +25,7 @@ from imbcil.harness.resolve import (
 )
 from imbcil.harness.runner import Interrupted, Runner, Setting
 from imbcil.harness.store.layout import Store
-from imbcil.harness.store.run_folder import RunFolder
+from imbcil.harness.store.run_folder import RunFolder, Status
 from imbcil.harness.store.run_info import RunInfo
 from imbcil.harness.tracking import Tracker, resolve_tracking
 from imbcil.harness.view import RunView
@@ -112,11 +112,11 @@ def _train_locked(
         records = runner.run()
     except (RunStopped, Interrupted, ImbcilError, KeyboardInterrupt, torch.OutOfMemoryError) as error:
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        status, reason = ("interrupted", str(error)) if stopped else ("failed", str(error))
+        status: Status = "interrupted" if stopped else "failed"
         with suppress(
             RunStopped
         ):  # on a full disk not even this can be written; the reason is told all the same
-            folder.set_state(status, reason)
+            folder.set_state(status, str(error))
         tracker.deliver(folder, status)
         if isinstance(error, torch.OutOfMemoryError):
             raise RunStopped(

@@ -95,7 +95,12 @@ def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) ->
     if not columns:
         known = sorted({column.dataset for column in suite.columns})
         raise UnknownName("dataset of this suite", str(dataset), known)
-    shared = {"recipe": suite.recipe, "preset": suite.preset, "memory": suite.memory, "seeds": suite.seeds}
+    shared: dict[str, Any] = {
+        "recipe": suite.recipe,
+        "preset": suite.preset,
+        "memory": suite.memory,
+        "seeds": suite.seeds,
+    }
     shared |= {name: value for name, value in given.items() if value is not None}
     cells = []
     for column in columns:

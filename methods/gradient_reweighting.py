@@ -87,8 +87,8 @@ class GradientReweighting(Learner):
         self.state["phi"].copy_(update.accumulated)
         weight, bias = update.weight - update.plain_weight, update.bias - update.plain_bias
         for block, classes in zip(self.net.head.blocks, self.net.head.slices(), strict=True):
-            block.weight.grad += weight[classes]
-            block.bias.grad += bias[classes]
+            for parameter, change in ((block.weight, weight), (block.bias, bias)):
+                parameter.grad.add_(change[classes])  # type: ignore[union-attr, operator]
         task = update.ratios.task
         self.state["traces"] += torch.stack([torch.ones_like(update.beta), task[0], task[-1], update.beta])
 

@@ -41,6 +41,7 @@ from imbcil.harness.cli.run import whole_numbers
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     suite: str,
     dataset: str | None,
     pairs: tuple[str, ...],

@@ -40,7 +40,7 @@ class Calibrator(nn.Module):
 
     def grow(self, classes: int) -> None:
         block = CalibratorBlock(1 if self.spec.tie == "phase" else classes)
-        self.blocks.append(block.to(self.blocks[0].a) if len(self.blocks) else block)
+        self.blocks.append(block.to(self.vectors()[0]) if len(self.blocks) else block)
         self.splits.append(classes)
 
     def vectors(self) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class Head(nn.Module):
     def grow(self, classes: int) -> None:
         """Add a block for `classes` new classes; older logits do not change."""
         block = Block(classes * self.rows_per_class, self.dim, self.use_bias)
-        self.blocks.append(block.to(self.blocks[0].weight) if len(self.blocks) else block)
+        self.blocks.append(block.to(self.weight) if len(self.blocks) else block)
         self.splits.append(classes)
 
     def widen(self, extra: int, zero_old: bool) -> None:
@@ -100,7 +100,8 @@ class Head(nn.Module):
 
     def row_norms(self) -> Tensor:
         """L2 norm of each class's weights [K]; with several proxies a class, their mean norm."""
-        return self.weight.detach().norm(dim=1).reshape(-1, self.rows_per_class).mean(dim=1)
+        norms: Tensor = self.weight.detach().norm(dim=1)
+        return norms.reshape(-1, self.rows_per_class).mean(dim=1)
 
     @torch.no_grad()
     def imprint(self, directions: Tensor) -> None:
@@ -119,7 +120,7 @@ class Head(nn.Module):
         if len(self.blocks) == 1:
             return torch.ones((), device=newest.device)
         older = self.weight[: -len(newest)].norm(dim=1).mean()
-        factor = older / newest.norm(dim=1).mean().clamp(min=1e-12)
+        factor: Tensor = older / newest.norm(dim=1).mean().clamp(min=1e-12)
         newest.mul_(factor)
         return factor
 

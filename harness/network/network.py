@@ -67,7 +67,7 @@ class Network(nn.Module):
         self.to(self.runtime.device)
         for part in (self.trunk, *self.backbones):
             if part is not None:
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=torch.channels_last)
 
     @property
     def dim(self) -> int:
@@ -107,11 +107,9 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Raw float32 logits [B, K] and features [B, D], the last backbone's maps, and the head's extras."""
         with self.runtime.precision():
-            stem = (
-                self.runtime.backbone(self.trunk, images)
-                if self.trunk is not None
-                else {"x": images, "maps": []}
-            )
+            stem: dict[str, Any] = {"x": images, "maps": []}
+            if self.trunk is not None:
+                stem = self.runtime.backbone(self.trunk, images)
             parts = [self.runtime.backbone(backbone, stem["x"]) for backbone in self.backbones]
         features = torch.cat([part["features"].float() for part in parts], dim=1)
         maps = [*stem["maps"], *parts[-1]["maps"]]
@@ -147,8 +145,8 @@ def clone(net: Network) -> Network:
     copy.load_state_dict(net.state_dict())
     for mine, theirs in zip(copy.parameters(), net.parameters(), strict=True):
         mine.requires_grad_(theirs.requires_grad)
-    for mine, theirs in zip(copy.modules(), net.modules(), strict=True):
-        mine.training = theirs.training
+    for module, source in zip(copy.modules(), net.modules(), strict=True):
+        module.training = source.training
     return copy
 
 

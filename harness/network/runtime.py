@@ -50,7 +50,7 @@ def set_compile_limits() -> None:
 def native_bf16(device: torch.device) -> bool:
     """Whether bfloat16 is computed by the hardware: most GPUs, CPUs with AMX or AVX512-BF16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         flags = (
             getattr(torch.cpu, "_is_avx512_bf16_supported", None),

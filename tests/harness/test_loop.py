@@ -199,6 +199,14 @@ def test_a_stage_may_bring_its_own_loss(opened: Opened):
     assert list(opened.means[0]) == ["square"]
 
 
+def test_an_epochs_means_are_of_that_epoch_alone(opened: Opened):
+    def own(batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        return {"zero": 0 * out.logits.sum(), "epoch": torch.tensor(float(batch.epoch))}
+
+    train_stage(opened.context(Stage("train", opened.phase.new, OPTIM, loss=own)))
+    assert opened.means == [{"zero": 0, "epoch": 0}, {"zero": 0, "epoch": 1}]
+
+
 def test_an_adjusted_gradient_is_what_the_optimiser_takes(tmp_path: Path):
     class Silenced(Learner):
         def adjust_gradients(self, batch: Batch, out: Outputs) -> None:
@@ -333,10 +341,10 @@ def test_live_statistics_move_while_their_weights_do_not(opened: Opened):
 
 def test_terms_are_summed_apart_and_divided_by_the_steps(opened: Opened):
     sums: dict[str, Tensor] = {}
-    for value in (1.0, 2.0, 6.0):
-        term = torch.tensor(value)
+    terms = [torch.tensor(value) for value in (1.0, 2.0, 6.0)]
+    for term in terms:
         record(sums, {"ce": term, "kd": -term})
-        assert float(term) == value  # the first term is copied, not added to
+    assert [float(term) for term in terms] == [1, 2, 6]  # copied, not added to
     assert checked_means(sums, 3, opened.context()) == {"ce": 3.0, "kd": -3.0}
 
 
@@ -503,7 +511,8 @@ def test_work_around_stages_is_done_once_and_a_stage_without_rows_is_skipped_wit
     assert runner.s.view.told == [f"phase {t}: stage empty has no rows and is skipped" for t in range(3)]
 
 
-def test_after_a_restart_a_stage_neither_begins_again_nor_draws_its_pool_again(tmp_path: Path):
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_after_a_restart_a_stage_neither_begins_again_nor_draws_its_pool_again(tmp_path: Path, stage: str):
     class Killed(Exception):
         pass
 
@@ -514,7 +523,7 @@ def test_after_a_restart_a_stage_neither_begins_again_nor_draws_its_pool_again(t
 
     def save(context: Any = None) -> None:
         original(context)
-        if context is not None and context.stage.name == "second":
+        if context is not None and context.stage.name == stage:
             raise Killed
 
     runner.save = save  # type: ignore[method-assign]

@@ -310,7 +310,7 @@ def test_tied_classes_share_one_line_a_phase_and_one_gradient():
 
 
 def test_a_conditional_calibrator_acts_only_where_a_new_class_wins():
-    made = calibrator(2, 2, condition="argmax_new")
+    made = calibrator(1, 3, condition="argmax_new")
     made.set(b=torch.tensor([100.0, 100, 0, 0]))
     calibrated = made(LOGITS)
     assert torch.equal(calibrated[0], LOGITS[0])  # class 0 wins: old

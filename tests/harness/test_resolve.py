@@ -1,5 +1,6 @@
 """From a request to resolved plans: which layer wins, what is refused, in which words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,21 @@ def test_the_preset_comes_from_flag_or_recipe():
     assert settings(recipe="paper", preset="sound").old_loss == "ce+kd"
     assert settings(recipe="quick", preset="released").schedule == "plateau"
     assert plans(recipe="paper")[0].preset == "released"
+
+
+PRESET = """
+from imbcil.harness.contract import Learner
+
+class Preset(Learner):
+    presets = {"released": {"train": {"epochs": 5}}}
+"""
+
+
+def test_a_presets_training_wins_over_the_recipes(tmp_path: Path):
+    (tmp_path / "preset.py").write_text(PRESET)
+    cfg = settings(method=f"{tmp_path}/preset.py", recipe="paper")
+    assert (cfg.train.epochs, cfg.train.lr) == (5, 0.1)
+    assert settings(method=f"{tmp_path}/preset.py", recipe="paper", preset="sound").train.epochs == 160
 
 
 def test_the_recipes_learners_win_over_the_preset_and_set_over_all():
