@@ -201,10 +201,10 @@ def test_a_stage_may_bring_its_own_loss(opened: Opened):
 
 def test_an_epochs_means_are_of_that_epoch_alone(opened: Opened):
     def own(batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        return {"zero": 0 * out.logits.sum(), "epoch": torch.tensor(float(batch.epoch))}
+        return {"zero": 0 * out.logits.sum(), "epoch": torch.tensor(batch.epoch + 1.0)}
 
     train_stage(opened.context(Stage("train", opened.phase.new, OPTIM, loss=own)))
-    assert opened.means == [{"zero": 0, "epoch": 0}, {"zero": 0, "epoch": 1}]
+    assert opened.means == [{"zero": 0, "epoch": 1}, {"zero": 0, "epoch": 2}]
 
 
 def test_an_adjusted_gradient_is_what_the_optimiser_takes(tmp_path: Path):
