@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev build/wheel.done  ## every check and test; the last
 	$(PIP) --python build/clean/bin/python install --no-deps build/wheel/*.whl
 	cd build/empty && ../clean/bin/imbcil-bench --help >/dev/null && ../clean/bin/imbcil-bench list
 	@echo "--- tests"
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
