@@ -46,8 +46,6 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
     device = resolve_device(request.device)
     precision = resolve_precision(request.precision, device)
     store = Store(store_root(request.store))
-    for sentence in said:
-        view.message(sentence)
     planned = []
     scenarios: dict[str, Scenario] = {}
     for plan in plans:
@@ -58,6 +56,8 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
                 recipe.memory.check(len(scenarios[name].order))
             planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store))
+    for sentence in said:  # after everything that could refuse the request
+        view.message(sentence)
     return store, planned
 
 

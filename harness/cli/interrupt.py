@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first one saves where the run stands, the second ends at once."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ def stop_on_signals(view: "PlainView | LiveView") -> Iterator[threading.Event]:
         if stop.is_set() or not view.training:
             raise KeyboardInterrupt
         stop.set()
-        view.message("Stopping: the run is saved after this step. Once more to stop at once.")
+        # The signal may have come amid a print, and Python's streams refuse to be entered twice.
+        os.write(2, b"Stopping: the run is saved after this step. Once more to stop at once.\n")
 
     if (
         threading.current_thread() is not threading.main_thread()

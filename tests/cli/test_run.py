@@ -116,9 +116,9 @@ def test_the_first_signal_saves_and_the_same_command_goes_on_from_there(run, tmp
         if "epoch" in line:
             break
     process.send_signal(number)
-    rest, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Stopping: the run is saved" in rest
+    assert "Stopping: the run is saved" in errors
     assert re.search(r"Stopped in phase \d of 2.*The same command continues from there\.", errors)
     resumed = run(*words[1:])
     assert resumed.returncode == 0, resumed.stderr

@@ -137,7 +137,7 @@ def test_an_unreadable_config_is_refused(refused: Refused, tmp_path: Path):
     ("arguments", "sentence"),
     [
         (["--protocol", "lfz"], "There is no protocol called 'lfz'; did you mean lf"),
-        (["--dataset", "cifar10O-lt"], "There is no dataset called 'cifar10O'; did you mean cifar100"),
+        (["--dataset", "cifar10O-lt"], "There is no dataset called 'cifar10O'; did you mean cifar10"),
         (["--dataset", "../../etc"], "dataset"),
         (["--method", "icarrl"], "There is no learner called 'icarrl'; did you mean icarl"),
         (["--method", "icarl+balanced_softmaxx"], "There is no plug-in called 'balanced_softmaxx'"),

@@ -93,13 +93,18 @@ def test_the_state_says_how_far_a_run_is_and_why(folder: RunFolder):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "well"}', '{"status": "running", "x": 1}'])
-@pytest.mark.parametrize("name", ["state.json", "run.json"])
-def test_a_damaged_file_is_named(folder: RunFolder, name: str, content: str):
-    (folder.path / name).write_text(content)
+def test_a_damaged_description_is_named(folder: RunFolder, content: str):
+    (folder.path / "run.json").write_text(content)
     with pytest.raises(BadInput) as refusal:
-        folder.state() if name == "state.json" else folder.info()
-    assert str(folder.path / name) in str(refusal.value)
+        folder.info()
+    assert str(folder.path / "run.json") in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "well"}', '{"status": "running", "x": 1}'])
+def test_a_damaged_state_is_told_from_the_phases(folder: RunFolder, content: str):
+    (folder.path / "state.json").write_text(content)
+    assert (folder.state().status, folder.state().reason) == ("interrupted", "state.json is damaged")
 
 
 def test_scores_come_back_as_they_were(folder: RunFolder):

@@ -48,14 +48,13 @@ DAMAGE = {
     "a run.json without a field": ("run.json", '{"run_key": "x"}', "missing"),
     "a run.json that is no text": ("run.json", b"\xff\xfe\x00", "UTF-8"),
     "a phase that is no JSON": ("phases.jsonl", "nonsense\n", "holds no JSON"),
-    "a phase that is no text": ("phases.jsonl", b"\xff\xfe\n", "utf-8"),
+    "a phase that is no text": ("phases.jsonl", b"\xff\xfe\n", "holds no JSON"),
     "a metric that is not a number": (
         "phases.jsonl",
         '{"phase": 0, "time_ms": 1, "metrics": {"a": NaN}}\n',
         "metrics",
     ),
     "a phase too few": ("phases.jsonl", "", "0 of 2 phases"),
-    "an unknown state": ("state.json", '{"status": "asleep"}', "status"),
 }
 
 
@@ -69,6 +68,14 @@ def test_a_damaged_folder_costs_one_sentence_and_no_other_run(store, file, conte
     assert [run.info.seed for run in found.finished] == [0]
     (sentence,) = found.warnings
     assert broken.path.name in sentence and said in sentence and "\n" not in sentence
+
+
+def test_a_damaged_state_file_hides_no_finished_run(store):
+    broken = add_run(store, accuracy=33)
+    (broken.path / "state.json").write_text('{"status": "asleep"}')
+    found = collect(store)
+    assert [run.info.run_key for run in found.finished] == [broken.path.name]
+    assert not found.warnings
 
 
 def test_only_the_runs_asked_for_are_read(store):
