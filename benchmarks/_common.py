@@ -1,17 +1,18 @@
 """What the benchmarks share: runs of the harness on embedded data, measured in turns, and a small table.
 
-A figure is the ratio of two rates from the same process, whose epochs alternate, so that noise hits both. Nothing is
+A figure is the ratio of two rates from the same minutes: the epochs alternate, so that noise hits both. Nothing is
 asserted: machines differ. On a machine that others use too, BENCH_THREADS=1 BENCH_CLOCK=cpu counts the process's own
 seconds.
 """
 
+import multiprocessing
 import os
 import platform
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
@@ -35,58 +36,48 @@ class _Enough(BaseException):
     """Leaves a job after its last turn; no handler of ordinary errors may stop it."""
 
 
-@dataclass
-class _Turns:
-    """Lets exactly one of several jobs run at a time, an epoch each."""
-
-    jobs: int
-    rounds: int
-    now: int = 0
-    rates: list[list[float]] = field(default_factory=list)
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    failure: BaseException | None = None
-
-    def wait(self, job: int) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.now == job or self.failure is not None)
-        if self.failure is not None:
-            raise _Enough
-
-    def pass_on(self, job: int) -> None:
-        with self.changed:
-            self.now = (job + 1) % self.jobs
-            self.changed.notify_all()
-
-    def run(self, job: int, work: Callable[[Done], None]) -> None:
-        def done(rate: float) -> None:
-            self.rates[job].append(rate)
-            self.pass_on(job)
-            if len(self.rates[job]) >= self.rounds:
-                raise _Enough
-            self.wait(job)
-
-        torch.set_num_threads(THREADS)
-        try:
-            self.wait(job)
-            work(done)
-        except _Enough:
-            return
-        except BaseException as error:
-            self.failure = error
-        self.pass_on(job)
-
-
 def in_turns(rounds: int, *works: Callable[[Done], None]) -> list[list[float]]:
-    """Rates [works][rounds] of jobs that alternate epoch by epoch, each in a thread of its own."""
-    turns = _Turns(len(works), rounds, rates=[[] for _ in works])
-    threads = [threading.Thread(target=turns.run, args=pair) for pair in enumerate(works)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if turns.failure is not None:
-        raise turns.failure
-    return turns.rates
+    """Rates [works][rounds] of jobs that alternate epoch by epoch, each in a process of its own.
+
+    Threads of one process would keep a pool of arithmetic threads each, and waiting pools slow the working one.
+    """
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe() for _ in works]
+    jobs = [
+        context.Process(target=_job, args=(rounds, work, theirs))
+        for work, (_, theirs) in zip(works, pipes, strict=True)
+    ]
+    rates: list[list[float]] = [[] for _ in works]
+    try:
+        for job, (_, theirs) in zip(jobs, pipes, strict=True):
+            job.start()
+            theirs.close()
+        for _ in range(rounds):
+            for (ours, _), measured in zip(pipes, rates, strict=True):
+                ours.send("go")
+                measured.append(ours.recv())
+    finally:
+        for job in jobs:
+            job.terminate()
+            job.join()
+    return rates
+
+
+def _job(rounds: int, work: Callable[[Done], None], pipe: Connection) -> None:
+    sent = 0
+
+    def done(rate: float) -> None:
+        nonlocal sent
+        pipe.send(rate)
+        sent += 1
+        if sent == rounds:
+            raise _Enough
+        pipe.recv()
+
+    torch.set_num_threads(THREADS)
+    pipe.recv()
+    with suppress(_Enough):
+        work(done)
 
 
 class Watch(SilentView):
@@ -133,7 +124,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for row in (header, ["-" * width for width in widths], *rows):
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(
-        f"  {_processor()}, {THREADS} threads, {'CPU seconds' if CPU_CLOCK else 'seconds'}, torch {torch.__version__}\n"
+        f"  {_processor()}, {THREADS} threads, {'CPU seconds' if CPU_CLOCK else 'seconds'}, torch {torch.__version__}\n",
+        flush=True,
     )
 
 
