@@ -32,7 +32,7 @@ Done = Callable[
 ]  # told a rate in images/s after each epoch that counts; waits for the next turn
 
 
-class _Enough(BaseException):
+class Enough(BaseException):
     """Leaves a job after its last turn; no handler of ordinary errors may stop it."""
 
 
@@ -71,12 +71,12 @@ def _job(rounds: int, work: Callable[[Done], None], pipe: Connection) -> None:
         pipe.send(rate)
         sent += 1
         if sent == rounds:
-            raise _Enough
+            raise Enough
         pipe.recv()
 
     torch.set_num_threads(THREADS)
     pipe.recv()
-    with suppress(_Enough):
+    with suppress(Enough):
         work(done)
 
 
