@@ -50,6 +50,16 @@ def test_recipes_based_on_the_paper_differ_only_where_they_say():
     assert not strong.reduced
 
 
+def test_the_papers_recipe_for_224_pixels_holds_its_published_numbers():
+    paper, large = load_recipe("paper"), load_recipe("paper-224")
+    assert large.backbone.name == "resnet18"
+    train = large.train
+    assert (train.epochs, train.milestones, train.factor, train.lr) == (90, (30, 60), 0.1, 0.1)
+    assert (train.batch, train.momentum, train.weight_decay) == (128, 0.9, 1e-4)
+    assert (large.augment.crop, large.augment.pad, large.augment.flip) == ("resized", 0, True)
+    assert (large.data, large.memory, large.preset) == (paper.data, paper.memory, "released")
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_only_recipes_with_a_full_schedule_stand_beside_published_tables(name: str):
     recipe = load_recipe(name)

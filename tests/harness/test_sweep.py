@@ -1,5 +1,7 @@
 """Sweeps: a suite's grid as cells, refused whole before anything runs, and a failed cell beside finished ones."""
 
+import csv
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,46 @@ def test_an_unknown_learner_names_line_and_suggestion(tmp_path: Path) -> None:
 def test_a_bad_suite_is_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=sentence):
         load_suite(written(tmp_path, text))
+
+
+def test_the_posters_suites_hold_its_rows_and_columns() -> None:
+    with (Path(str(files("imbcil.reports.published"))) / "gradient_reweighting_poster.csv").open() as stream:
+        printed = list(csv.DictReader(stream))
+    columns = {(row["dataset"], row["protocol"], int(row["n_tasks"])) for row in printed}
+    rows = list(dict.fromkeys(row["method"] for row in printed))
+    ours = {"imagenet-subset-lt": "imagenetsubset-lt"}
+    suites = {name: load_suite(name) for name in ("poster", "poster-large")}
+    for suite in suites.values():
+        assert [row.method for row in suite.rows] == [_ours(name) for name in rows]
+        assert suite.preset == "released"
+    found = [
+        (ours.get(column.dataset, column.dataset), column.protocol, column.n_tasks)
+        for suite in suites.values()
+        for column in suite.columns
+    ]
+    assert len(found) == len(set(found)) == 12
+    assert set(found) == columns
+    assert len(cells_of(suites["poster"], {})) == 48
+    assert {cell.request.recipe for cell in cells_of(suites["poster"], {})} == {"paper"}
+
+
+def _ours(printed: str) -> str:
+    """`PODNet-2stage` -> `podnet+two_stage`, as protocols and cards name them."""
+    known = {"DGR": "gradient_reweighting"}
+    return known.get(printed, printed.lower().replace("-2stage", "+two_stage"))
+
+
+def test_the_rows_trained_with_autoaugment_and_the_balanced_ladder() -> None:
+    strong, balanced = load_suite("poster-aa"), load_suite("balanced")
+    assert [row.method for row in strong.rows] == ["foster", "mafdrc", "foster+two_stage"]
+    assert len(cells_of(strong, {})) == 12
+    assert {cell.request.recipe for cell in cells_of(strong, {})} == {"paper-aa"}
+    assert {(column.protocol, column.n_tasks) for column in balanced.columns} == {
+        ("lfs", 10), ("lfs", 20), ("lfh", 5), ("lfh", 10),
+    }  # fmt: skip
+    assert {column.dataset for column in balanced.columns} == {"cifar100"}
+    assert balanced.recipe == "pycil"
+    assert "gradient_reweighting" in {row.method for row in balanced.rows}
 
 
 def test_every_built_in_suite_reads_and_the_ablation_switches_one_part_off_at_a_time() -> None:

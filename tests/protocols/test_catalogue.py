@@ -37,8 +37,8 @@ def test_a_name_with_lt_is_the_long_tail_of_the_name_without() -> None:
         ("cifar100", "static", "bot"),
         ("cifar100-lt", "static", "bot"),
         ("glyphs100-lt", "lfs", "quick"),
-        ("imagenet-subset-lt", "lfh", "paper"),
-        ("food101-lt", "lfs", "paper"),
+        ("imagenet-subset-lt", "lfh", "paper-224"),
+        ("food101-lt", "lfs", "paper-224"),
     ],
 )
 def test_the_default_recipe_belongs_to_dataset_profile_and_protocol(
