@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from imbcil.harness.base.config import Frozen
 
-DEFAULT_METHODS = ("finetune", "replay", "icarl", "gradient_reweighting")
+DEFAULT_METHODS = ("icarl", "podnet", "foster", "gradient_reweighting")
 
 
 class RunRequest(Frozen):

@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from imbcil.harness.cli.run import whole_numbers
+from imbcil.harness.cli.options import (
+    data_root_option,
+    protocol_options,
+    recipe_option,
+    set_option,
+    vary_option,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -13,7 +19,6 @@ Examples:
   imbcil-bench show protocol lfs --n-tasks 10 --dataset cifar100-lt --recipe paper --out lfs10.png
   imbcil-bench show protocol lfh --n-tasks 5 --dataset imagenet-subset-lt --order ordered --json
 """
-PROFILES = ("exp", "step", "few-shot", "none")
 
 
 @click.group(no_args_is_help=True)
@@ -23,21 +28,12 @@ def command() -> None:
 
 @command.command("protocol", epilog=EXAMPLES)
 @click.argument("protocol", metavar="NAME")
-@click.option("--dataset", metavar="NAME", help="NAME, or NAME-lt for its long tail; default: glyphs100-lt.")
-@click.option("--n-tasks", type=int, help="Number of phases (with a base: of those after it).")
-@click.option("--base", type=int, help="Classes of the first phase; 0: as many as in the others.")
-@click.option("--step", type=int, help="Classes per phase, instead of --n-tasks.")
-@click.option("--sizes", type=whole_numbers, metavar="N,N,...", help="Classes of every phase: 11,10,10.")
-@click.option(
-    "--order", metavar="ORDER", help="shuffled (default), ordered, random:SEED, or a file of labels."
-)
-@click.option("--imbalance", type=click.Choice(PROFILES), help="Profile of class sizes.")
-@click.option("--rho", type=float, help="Largest class over smallest class; default: 100.")
-@click.option("--recipe", metavar="NAME|FILE", help="Whose hold-out and sampling; default: the dataset's.")
-@click.option("--set", "pairs", metavar="KEY=VALUE", multiple=True, help="Such as data.holdout=0.")
+@protocol_options
+@recipe_option
+@set_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="With --vary: which order or sample.")
-@click.option("--vary", type=click.Choice(["model", "order", "sample", "all"]), help="What the seed changes.")
-@click.option("--data-root", metavar="FOLDER", help="Where datasets are cached; default: IMBCIL_DATA.")
+@vary_option
+@data_root_option
 @click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Draw the profile to FILE.png, .pdf or .svg.")
 def show_protocol(pairs: tuple[str, ...], seed: int, as_json: bool, out: Path | None, **flags: Any) -> None:

@@ -5,39 +5,19 @@ from typing import Any
 
 import click
 
-from imbcil.harness.cli.run import whole_numbers
+from imbcil.harness.cli.options import json_option, machine_options, seeds_option, training_options
 
 
 @click.command(
     epilog="Example: imbcil-bench sweep dgr-ablation --recipe paper-quarter --seeds 0,1,2 --dry-run"
 )
 @click.argument("suite")
-@click.option("--dataset", help="Only the suite's columns on this dataset.")
-@click.option(
-    "--seeds", type=whole_numbers, metavar="N,N,...", help="Several seeds: 0,1,2; default: the suite's."
-)
-@click.option("--recipe", metavar="NAME", help="Training settings; default: the suite's or the dataset's.")
-@click.option(
-    "--preset", type=click.Choice(["released", "sound"]), help="As the published code does it, or sound."
-)
-@click.option(
-    "--set", "pairs", metavar="KEY=VALUE", multiple=True, help="One setting for all cells; may be repeated."
-)
-@click.option("--device", metavar="DEVICE", help="auto (default), cpu, cuda, cuda:1, mps.")
-@click.option(
-    "--store", metavar="FOLDER", help="Where runs are kept; default: IMBCIL_STORE or ./imbcil-store."
-)
-@click.option("--data-root", metavar="FOLDER", help="Where datasets are cached; default: IMBCIL_DATA.")
-@click.option(
-    "--tracking-uri", metavar="URI", help="MLflow server; default: MLFLOW_TRACKING_URI or the store's."
-)
-@click.option(
-    "--no-tracking", is_flag=True, default=None, help="Log nothing to MLflow; the store has everything."
-)
+@click.option("--dataset", metavar="NAME", help="Only the suite's columns on this dataset.")
+@seeds_option
+@training_options
+@machine_options
 @click.option("--dry-run", is_flag=True, help="List the cells; needs no data.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Results as JSON on standard output, progress on stderr."
-)
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -53,6 +33,7 @@ def command(
     from imbcil.harness.cli.request import read_pairs
     from imbcil.harness.sweep import cells_of, load_suite, run_cells
 
+    given["compile"] = given.pop("compile_")
     cells = cells_of(load_suite(suite), {**given, "set": read_pairs(pairs)}, dataset)
     if dry_run:
         records = [cell.as_json() for cell in cells]

@@ -70,3 +70,7 @@ def test_the_last_of_two_pairs_with_one_path_counts():
 def test_an_empty_file_asks_for_the_defaults(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("# nothing yet\n")
     assert build_request(NONE, tmp_path / "c.yaml", ()) == build_request(NONE, None, ())
+
+
+def test_a_bare_run_trains_four_learners_of_the_posters_table():
+    assert build_request(NONE, None, ()).method == ("icarl", "podnet", "foster", "gradient_reweighting")

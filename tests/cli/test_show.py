@@ -88,7 +88,7 @@ def test_the_profile_is_drawn_to_a_file(cli: Cli, suffix: str, tmp_path: Path) -
     ("arguments", "part"),
     [
         (["lfz"], "did you mean lf"),
-        (["lfs", "--n-tasks", "0"], "n_tasks"),
+        (["lfs", "--n-tasks", "0"], "--n-tasks"),
         (["lfs", "--n-tasks", "101"], "there are only 100 classes"),
         (["lfs", "--sizes", "50,49"], "sum to 99, the dataset has 100"),
         (["lfs", "--sizes", "50,x"], "no list of whole numbers"),
