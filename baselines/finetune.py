@@ -6,13 +6,14 @@ from imbcil.harness.contract import Batch, Learner, Needs, Outputs, Phase, Stage
 
 
 class Finetune(Learner):
-    """Cross-entropy over the phase's own classes; no memory."""
+    """Cross-entropy over the phase's own classes; no memory. Several labels an image: binary cross-entropy over the
+    visible columns, which with `labels.policy = assume_negative` are the old ones too (KRT's fine-tuning)."""
 
     title = "Finetune"
-    needs = Needs(memory="none")
+    needs = Needs(labels=frozenset({"single", "multi"}), memory="none")
 
     def stages(self, phase: Phase) -> list[Stage]:
         return [Stage("train", phase.new, self.cfg.train)]
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        return {"ce": self.classify(batch, out.logits, classes=self.net.head.slices()[-1]).mean()}
+        return {"ce": self.own_classes(batch, out.logits)}

@@ -4,10 +4,11 @@ from imbcil.harness.contract import Learner, Needs, Phase, Stage
 
 
 class Joint(Learner):
-    """Privileged: sees past data whole; tables mark the row as an upper bound and never rank it."""
+    """Privileged: sees past data whole, with several labels an image all columns of seen classes; tables mark the row
+    as an upper bound and never rank it."""
 
     title = "Joint"
-    needs = Needs(memory="none", privileged=True)
+    needs = Needs(labels=frozenset({"single", "multi"}), memory="none", privileged=True)
     upper_bound = True
 
     def stages(self, phase: Phase) -> list[Stage]:

@@ -27,7 +27,7 @@ def check_composition(
             f"{name} needs an exemplar memory, and --memory 0 leaves none; give N/class or a total."
         )
     owners: dict[str, str] = {}
-    heads, by_whom = needs.head, name
+    heads, by_whom = needs.heads(labels), name
     for other, plugin in plugins:
         if other in owners.values() or [part for part, _ in plugins].count(other) > 1:
             raise BadInput(f"{other} is there twice in {_written(name, plugins)}; name a plug-in once.")
@@ -108,10 +108,10 @@ class Plugins(Rewrap):
                 net.wraps[plugin.name] = list(plugin.wrap(net, only=wraps[plugin.name]))
 
 
-def check_head(spec: NetSpec, learner: Learner, plugins: Plugins) -> None:
+def check_head(spec: NetSpec, learner: Learner, plugins: Plugins, labels: str = "single") -> None:
     """The head kind that came out of all designs must suit the learner and every plug-in."""
     for part, allowed in [
-        (learner.name, learner.needs.head),
+        (learner.name, learner.needs.heads(labels)),
         *((p.name, p.needs_head) for p in plugins.items),
     ]:
         if spec.head.kind not in allowed:

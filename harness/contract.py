@@ -14,6 +14,8 @@ from torch import Tensor
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.batch import Batch, Outputs, Phase, Sweep
+from imbcil.harness.labels import MemoryPolicy, Policy
+from imbcil.harness.losses import mean_over
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import NetSpec, Network, freeze
 from imbcil.harness.pools import Pool
@@ -35,7 +37,8 @@ class Needs:
     `criterion` is "ce" when every classification term of the main stages goes through `classify`, else a phrase
     that names the learner's own. `sampler` "own": some stage brings its own. `memory` "required" refuses 0;
     "none" keeps no exemplars. `teacher`: the default `end_phase` freezes one into `state["old"]`.
-    `privileged`: may see past data (upper bounds).
+    `privileged`: may see past data (upper bounds). With several labels an image: `multi_head`, the heads where they
+    differ; `policy` and `memory_labels`, what `labels.policy` and `labels.memory` are unless the run says otherwise.
     """
 
     labels: frozenset[str] = frozenset({"single"})
@@ -45,6 +48,13 @@ class Needs:
     memory: str = "optional"
     teacher: bool = False
     privileged: bool = False
+    multi_head: frozenset[str] = frozenset()
+    policy: Policy = "mask_current"
+    memory_labels: MemoryPolicy = "capture_only"
+
+    def heads(self, labels: str) -> frozenset[str]:
+        """Head kinds that suit the learner with "single" or "multi" labels."""
+        return self.multi_head if labels == "multi" and self.multi_head else self.head
 
 
 class _Keeper:
@@ -111,7 +121,7 @@ class Learner(_Keeper):
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         """Named scalar terms; their sum is minimised. The loop ran the network already."""
-        return {"ce": self.classify(batch, out.logits).mean()}
+        return {"ce": self.classification_loss(batch, out.logits)}
 
     def adjust_gradients(self, batch: Batch, out: Outputs) -> None:
         """After the backward pass of the learner's own stages: add corrections to `.grad`, never assign."""
@@ -143,6 +153,26 @@ class Learner(_Keeper):
         return self.tools.criterion(
             batch, logits[:, span], batch.targets if targets is None else targets, span
         )
+
+    def classification_loss(self, batch: Batch, logits: Tensor, classes: slice | None = None) -> Tensor:
+        """`classify` as one number: the batch mean, or with several labels an image the mean over visible cells."""
+        losses = self.classify(batch, logits, classes=classes)
+        if batch.mask is None:
+            return losses.mean()
+        return mean_over(losses, batch.mask[:, classes or slice(None)])
+
+    def own_classes(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Classification of a learner without memory: over the phase's own classes or, with several labels an image,
+        over whatever columns the label policy shows."""
+        newest = self.net.head.slices()[-1]
+        return self.classification_loss(batch, logits, newest if batch.mask is None else None)
+
+    def pseudo_targets(self, images: Tensor) -> Tensor:
+        """What the label policy "pseudo_old" writes into the old columns of new images: float [B, K_old] in 0..1, NaN
+        where nothing is known. By default 1 where the teacher's probability exceeds `labels.threshold`, else 0."""
+        teacher: Network = self.state["old"]
+        logits = teacher.calibrated(teacher(images), "teacher")
+        return (logits.sigmoid() > self.tools.pseudo_threshold).float()
 
     def keep_exemplars(self, phase: Phase, sweep: Sweep | None = None, **extras: Tensor) -> Sweep:
         """Refill the memory from what it holds and the new data; one evaluation pass (or `sweep` over

@@ -17,7 +17,8 @@ KEY_DIGITS = 16
 
 def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, resolved: dict[str, Any]) -> str:
     """16 hex digits. `resolved`: precision, compiled, device type."""
-    recipe = plan.recipe.model_dump(mode="json", exclude=NOT_IDENTITY)
+    apart = NOT_IDENTITY if scenario.label_kind == "multi" else NOT_IDENTITY | {"labels"}
+    recipe = plan.recipe.model_dump(mode="json", exclude=apart)
     content = {
         "protocol": protocol_settings(request, plan.recipe, seed).model_dump(mode="json"),
         "digest": scenario.digest,

@@ -14,6 +14,7 @@ from imbcil.harness.batch import Batch, Outputs
 from imbcil.harness.composition import Plugins
 from imbcil.harness.contract import Learner
 from imbcil.harness.images import ImageBank
+from imbcil.harness.labels import fill_pseudo
 from imbcil.harness.optimiser import NamedOptimiser, Plateau
 from imbcil.harness.pools import Pool
 from imbcil.harness.samplers import Online, Rows, without_single_rows
@@ -47,12 +48,14 @@ class StageContext:
     position: StagePosition
     after_step: Callable[[int], None]
     after_epoch: Callable[[dict[str, float], float, int], None]
+    counts: Tensor | None = None  # of the pool when the stage opened [n_classes]; None: of the pool as it is
 
 
 def train_stage(run: StageContext) -> None:
     """Train one stage from wherever `run.position` stands; each checkpoint resumes bit for bit."""
     stage, position = run.stage, run.position
-    counts = run.pool.counts(run.n_classes).to(run.bank.device)
+    run.counts = run.pool.counts(run.n_classes) if run.counts is None else run.counts
+    counts = run.counts.to(run.bank.device)
     stochastic = any(
         isinstance(module, nn.modules.dropout._DropoutNd) for module in run.learner.net.modules()
     )
@@ -121,10 +124,12 @@ def training_batch(run: StageContext, rows: Rows, epoch: int, step: int, steps: 
         stream = torch.cat([stream, torch.ones(len(drawn), dtype=stream.dtype)])
         pool = pool + drawn
     device = run.bank.device
+    images = run.bank.train_images(pool.index, generator)
+    targets, mask = batch_targets(run.learner, pool, images)
     return Batch(
-        images=run.bank.train_images(pool.index, generator),
-        targets=run.bank.targets(pool.index).to(device),
-        mask=None,
+        images=images,
+        targets=targets,
+        mask=mask,
         index=pool.index,
         slot=pool.slot,
         stream=stream.to(device),
@@ -138,11 +143,26 @@ def training_batch(run: StageContext, rows: Rows, epoch: int, step: int, steps: 
     )
 
 
+def batch_targets(learner: Learner, pool: Pool, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Targets and mask on the images' device, after the label policy; pseudo-labels come from these very images."""
+    targets, mask = learner.tools.targets(pool)
+    targets = targets.to(images.device)
+    if mask is None:
+        return targets, None
+    n_old = learner.net.n_classes - learner.net.head.splits[-1]
+    if learner.tools.pseudo_labels and n_old:
+        with torch.no_grad():
+            return fill_pseudo(targets, pool.slot, n_old, images, learner.pseudo_targets)
+    return targets, mask.to(images.device)
+
+
 def stored_extras(learner: Learner, slot: Tensor, device: torch.device) -> dict[str, Tensor]:
     """The memory's extra columns for a batch [B, w]; NaN (0 for integers) in rows that are not exemplars."""
     extras = {}
     for name, column in learner.memory.extras.items():
-        rows = column[slot.clamp(min=0)].clone()
+        rows = (
+            column[slot.clamp(min=0)].clone() if len(column) else column.new_zeros(len(slot), column.shape[1])
+        )
         rows[slot < 0] = float("nan") if rows.is_floating_point() else 0
         extras[name] = rows.to(device)
     return extras
@@ -179,10 +199,12 @@ def validation_loss(run: StageContext, epoch: int, counts: Tensor) -> float:
     with evaluation_mode(run.learner.net):
         for rows in torch.split(torch.arange(len(pool)), run.stage.optim.batch):
             part = pool[rows]
+            images = run.bank.test_images(part.index)
+            targets, mask = batch_targets(run.learner, part, images)
             batch = Batch(
-                images=run.bank.test_images(part.index),
-                targets=run.bank.targets(part.index).to(run.bank.device),
-                mask=None,
+                images=images,
+                targets=targets,
+                mask=mask,
                 index=part.index,
                 slot=part.slot,
                 stream=torch.zeros_like(part.slot),

@@ -20,6 +20,31 @@ def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float 
     return -(target * F.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()
 
 
+def visible_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy [B, K] against targets [B, K] in 0..1; zero, with zero gradient, where they are NaN."""
+    require_same_shape(logits=logits, targets=targets)
+    shown = ~targets.isnan()
+    known = torch.where(shown, targets, 0.0)
+    cells = F.binary_cross_entropy_with_logits(logits, known, reduction="none")
+    return torch.where(shown, cells, 0.0)
+
+
+def mean_over(cells: Tensor, shown: Tensor) -> Tensor:
+    """Mean of cells [B, K] over those that are shown (bool [B, K]); zero where none is."""
+    return torch.where(shown, cells, 0.0).sum() / shown.sum().clamp(min=1)
+
+
+def soft_bce(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Binary cross-entropy of the student's sigmoids against the teacher's, mean over cells, times T^2.
+
+    student, teacher: logits [B, K_old], else ContractViolation. The multi-label form of distillation in LwF ports
+    and CSC's code (T = 1).
+    """
+    require_same_shape(student=student, teacher=teacher)
+    target = (teacher.detach() / temperature).sigmoid()
+    return F.binary_cross_entropy_with_logits(student / temperature, target) * temperature**2
+
+
 def sigmoid_distillation(student: Tensor, teacher: Tensor) -> Tensor:
     """Binary cross-entropy of the student's sigmoids against the teacher's, summed over classes, batch mean.
 

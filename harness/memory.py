@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from imbcil.harness.base.errors import ContractViolation
+from imbcil.harness.labels import GIVEN, LabelFirewall
 from imbcil.harness.pools import Pool
 from imbcil.harness.settings import MemorySettings
 
@@ -46,10 +47,15 @@ CHOOSERS: dict[str, Chooser] = {"herding": herding, "random": random_choice}
 
 
 class Memory:
-    """Rows kept from earlier phases. `index`, `quota` (class), `phase` [M] int64 and named extras [M, w]."""
+    """Rows kept from earlier phases. `index`, `quota` (class), `phase` [M] int64 and named extras [M, w].
 
-    def __init__(self, settings: MemorySettings) -> None:
+    With several labels an image (`firewall`), the extras `targets` float32 [M, K] and `prov` uint8 [M, K] come by
+    themselves: provenance 0 hidden, 1 given, 2 written by a past model, 3 by the current one.
+    """
+
+    def __init__(self, settings: MemorySettings, firewall: LabelFirewall | None = None) -> None:
         self.settings = settings
+        self.firewall = firewall
         self.index = torch.empty(0, dtype=torch.int64)
         self.quota_class = torch.empty(0, dtype=torch.int64)
         self.phase = torch.empty(0, dtype=torch.int64)
@@ -60,7 +66,32 @@ class Memory:
 
     def pool(self) -> Pool:
         """All exemplars, in stored order: by class, and within a class in order of choice."""
-        return Pool(self.index, self.quota_class, torch.arange(len(self)))
+        positives = self.visible_targets() >= 0.5 if "prov" in self.extras else None
+        return Pool(self.index, self.quota_class, torch.arange(len(self)), positives)
+
+    def visible_targets(self) -> Tensor:
+        """Labels of all exemplars [M, K] with several labels an image, NaN where hidden."""
+        return torch.where(self.extras["prov"] > 0, self.extras["targets"], float("nan"))
+
+    @property
+    def relabels(self) -> bool:
+        """Whether a learner may write labels (`labels.memory: relabel`)."""
+        return self.firewall is not None and self.firewall.memory_policy == "relabel"
+
+    def relabel(self, slots: Tensor, classes: slice, values: Tensor, provenance: int) -> None:
+        """Write `values` [n, k] into columns `classes` of exemplars [n]; NaN hides a cell again.
+
+        `provenance`: PAST_MODEL or CURRENT_MODEL. Given labels stay as they are. Raises ContractViolation where
+        `labels.memory` is not "relabel".
+        """
+        if not self.relabels:
+            raise ContractViolation("Exemplars may be relabelled only with labels.memory = relabel.")
+        prov, targets = self.extras["prov"].clone(), self.extras["targets"].clone()
+        free = prov[slots, classes] != GIVEN
+        source = torch.where(values.isnan(), 0, provenance).to(torch.uint8)
+        prov[slots, classes] = torch.where(free, source, prov[slots, classes])
+        targets[slots, classes] = torch.where(free, values.to(targets), targets[slots, classes])
+        self.extras |= {"prov": prov, "targets": targets}
 
     def quota(self, n_classes: int) -> int:
         """Exemplars that each of `n_classes` may keep."""
@@ -95,11 +126,13 @@ class Memory:
         came = torch.full((len(candidates),), phase)
         is_old = candidates.slot >= 0
         came[is_old] = self.phase[candidates.slot[is_old]]
+        extras = extras | self._labels(candidates)
         self._replace(candidates[kept], came[kept], {name: value[kept] for name, value in extras.items()})
         return kept
 
     def add(self, rows: Pool, phase: int, **extras: Tensor) -> None:
         """Append rows whatever the quota says: for policies that manage the whole set themselves."""
+        extras = extras | self._labels(rows)
         joined = {
             name: stack_extras(self.extras.get(name), len(self), extras.get(name), len(rows))
             for name in self.extras.keys() | extras.keys()
@@ -111,6 +144,23 @@ class Memory:
         """Keep only these slots, in this order."""
         extras = {name: value[slots] for name, value in self.extras.items()}
         self._replace(self.pool()[slots], self.phase[slots], extras)
+
+    def _labels(self, rows: Pool) -> dict[str, Tensor]:
+        """Columns `targets` and `prov` of rows that are stored: carried along or, for new data, captured."""
+        if self.firewall is None:
+            return {}
+        is_new, n_classes = rows.slot < 0, self.firewall.hi
+        labels = {
+            "targets": torch.full((len(rows), n_classes), float("nan")),
+            "prov": torch.zeros(len(rows), n_classes, dtype=torch.uint8),
+        }
+        captured = self.firewall.capture(rows.index[is_new])
+        for name, column in labels.items():
+            column[is_new] = captured[name]
+            if not bool(is_new.all()):
+                held = self.extras[name][rows.slot[~is_new]]
+                column[~is_new, : held.shape[1]] = held
+        return labels
 
     def _replace(self, pool: Pool, phase: Tensor, extras: dict[str, Tensor]) -> None:
         for name, value in extras.items():

@@ -7,7 +7,7 @@ from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.recipes import Recipe, load_recipe, merged, recipe_names
 from imbcil.harness.resolve import Part, Plan, has_train
 
-SECTIONS = {"data", "augment", "backbone", "memory", "train", "epochs_divisor"}
+SECTIONS = {"data", "augment", "backbone", "memory", "train", "labels", "epochs_divisor"}
 SHOWN_ALONE = {"memory.budget"}  # a condition of its own in every table
 
 

@@ -2,15 +2,19 @@
 
 import csv
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imbcil.harness import multilabel_metrics
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.contract import Learner
 from imbcil.harness.costs import Costs
 from imbcil.harness.metrics import accuracy_matrix_row, count_groups, per_class_accuracy, phase_metrics
+from imbcil.harness.multilabel_metrics import map_by_phase, multilabel_phase_metrics, per_class_ap
 from imbcil.harness.store.run_folder import PhaseRecord, RunFolder, now_ms
 from imbcil.harness.store.run_info import RunInfo
 
@@ -25,24 +29,30 @@ def write_phase_report(
     scores: dict[str, NDArray[np.float32]],
     arrays: dict[str, NDArray[Any]],
     costs: Costs,
+    quality: dict[str, float],
 ) -> PhaseRecord:
-    """Write the phase's files and its line in `phases.jsonl`; returns the line that stands there."""
-    labels = arrays["test_labels"]
+    """Write the phase's files and its line in `phases.jsonl`; returns the line that stands there.
+
+    `quality`: what the harness measured besides, such as how good pseudo-labels were.
+    """
     phase_of_class = arrival_phases(info)[: info.phases[phase].hi]
     counts = np.asarray(info.raw_counts)[: len(phase_of_class)]
-    history = accuracy_history(folder, next(iter(scores)), phase, len(phase_of_class))
-    metrics = phase_metrics(scores, labels, phase_of_class, counts, history)
+    measure = measures(info)
+    history = class_history(folder, next(iter(scores)), phase, len(phase_of_class), measure)
+    metrics = measure.metrics(scores, measure.truth(arrays), phase_of_class, counts, history)
+    metrics |= {f"phase/{name}": value for name, value in quality.items()}
     for name, value in learner.tools.logged.items():
         metrics[f"phase/{info.learner}/{name}"] = value
     image_bytes = learner.tools.image_bytes
     parameters = sum(value.numel() for value in learner.net.parameters())
     metrics |= costs.metrics(parameters, len(learner.memory), image_bytes)
     primary = next(iter(scores.values()))
-    accuracy = per_class_accuracy(primary, labels)
+    truth = measure.truth(arrays)
+    accuracy = measure.per_class(primary, truth)
     columns = {"weight_norm": learner.net.head.row_norms().cpu().numpy()}
     columns |= {name: value.numpy() for name, value in learner.tools.logged_per_class.items()}
-    _write_per_class(folder, info, phase, accuracy, columns, count_groups(counts))
-    _write_matrix(folder, info, phase, accuracy_matrix_row(primary, labels, phase_of_class))
+    _write_per_class(folder, info, phase, accuracy, columns, measure)
+    _write_matrix(folder, info, phase, measure.by_phase(primary, truth, phase_of_class))
     return folder.append_record(PhaseRecord(phase=phase, time_ms=now_ms(), metrics=metrics))
 
 
@@ -52,13 +62,41 @@ def arrival_phases(info: RunInfo) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
-def accuracy_history(folder: RunFolder, predictor: str, phase: int, n_classes: int) -> Floats:
-    """Per-class accuracy [phase, n_classes] in percent after each earlier phase, NaN where unseen; from scores."""
+@dataclass(frozen=True)
+class Measures:
+    """What is measured of each class and phase, by the kind of labels. `column`: its name in `per_class.csv`."""
+
+    column: str
+    stored: str  # the truth among the stored arrays
+    metrics: Callable[..., dict[str, float]]
+    per_class: Callable[..., Floats]
+    by_phase: Callable[..., Floats]
+    groups: Callable[[NDArray[np.int64]], tuple[str, ...]]
+
+    def truth(self, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        return arrays[f"test_{self.stored}"]
+
+
+SINGLE = Measures("accuracy", "labels", phase_metrics, per_class_accuracy, accuracy_matrix_row, count_groups)
+MULTI = Measures(
+    "ap", "targets", multilabel_phase_metrics, per_class_ap, map_by_phase, multilabel_metrics.count_groups
+)
+
+
+def measures(info: RunInfo) -> Measures:
+    """Accuracies, or average precision where an image may have several labels."""
+    return MULTI if info.label_kind == "multi" else SINGLE
+
+
+def class_history(
+    folder: RunFolder, predictor: str, phase: int, n_classes: int, measure: Measures = SINGLE
+) -> Floats:
+    """Accuracy or AP [phase, n_classes] in percent after each earlier phase, NaN where unseen; from scores."""
     history = np.full((phase, n_classes), np.nan)
     for earlier in range(phase):
         stored = folder.load_scores(earlier)
-        accuracy = per_class_accuracy(stored[f"test/{predictor}"], stored["test_labels"])
-        history[earlier, : len(accuracy)] = accuracy
+        values = measure.per_class(stored[f"test/{predictor}"], measure.truth(stored))
+        history[earlier, : len(values)] = values
     return history
 
 
@@ -68,8 +106,9 @@ def _write_per_class(
     phase: int,
     accuracy: Floats,
     columns: dict[str, NDArray[Any]],
-    groups: tuple[str, ...],
+    measure: Measures,
 ) -> None:
+    groups = measure.groups(np.asarray(info.raw_counts))
     path = folder.path / "per_class.csv"
     rows = [row for row in _read(path) if int(row["phase"]) < phase]
     came = arrival_phases(info)
@@ -78,7 +117,7 @@ def _write_per_class(
         row = {
             "phase": phase, "class_id": number, "label": labels[number], "name": info.class_names[number],
             "arrival_phase": int(came[number]), "train_count": info.raw_counts[number], "group": groups[number],
-            "accuracy": "" if np.isnan(value) else repr(float(value)),
+            measure.column: "" if np.isnan(value) else repr(float(value)),
         }  # fmt: skip
         extra = {
             name: repr(float(column[number])) for name, column in columns.items() if number < len(column)
@@ -96,7 +135,7 @@ def _write_matrix(folder: RunFolder, info: RunInfo, phase: int, row: Floats) -> 
 
 
 def draw_matrix(folder: RunFolder, info: RunInfo) -> None:
-    """`figures/accuracy_matrix.png`: accuracy on the classes of each task (columns) after each phase (rows)."""
+    """`figures/accuracy_matrix.png`: accuracy (several labels an image: mean AP) on the classes of each task (columns) after each phase (rows)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,7 +165,7 @@ def draw_matrix(folder: RunFolder, info: RunInfo) -> None:
                     fontsize=7,
                     color="w" if value < 60 else "k",
                 )
-    figure.colorbar(image, label="accuracy (%)")
+    figure.colorbar(image, label="mAP (%)" if info.label_kind == "multi" else "accuracy (%)")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
     atomic_write(folder.figures / "accuracy_matrix.png", content.getvalue())

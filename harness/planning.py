@@ -13,6 +13,7 @@ from imbcil.harness.phases import phase_steps
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import (
     Plan,
+    label_policies,
     protocol_settings,
     resolve_device,
     resolve_plans,
@@ -101,6 +102,8 @@ def describe_run(
     """The run's `run.json`."""
     learner, parts = plan.learner.kind, (plan.learner, *plan.plugins)
     settings = {name: value for part in parts for name, value in settings_of(part).items()}
+    policy, memory_labels = label_policies(learner, plan.recipe)
+    multi = scenario.label_kind == "multi"
     axes = ("model", "order", "sample") if request.vary == "all" else (request.vary,)
     return RunInfo(
         run_key=key,
@@ -136,7 +139,10 @@ def describe_run(
         unranked_predictors=learner.unranked,
         embedded=scenario.embedded,
         upper_bound=learner.upper_bound,
-        oracle_memory=False,
+        label_kind="multi" if multi else "single",
+        label_policy=policy if multi else "",
+        memory_labels=memory_labels if multi else "",
+        oracle_memory=multi and memory_labels.startswith("oracle"),
         reconstruction=any(part.kind.reconstruction for part in parts),
         reduced=plan.recipe.reduced,
         overrides=overrides(plan),

@@ -12,11 +12,13 @@ from imbcil.harness.base.errors import ContractViolation
 @dataclass(frozen=True)
 class Pool:
     """Rows of training data: `index` [N] into the dataset, `quota` [N] the class (arrival id) whose share
-    of the memory a row counts towards, `slot` [N] its place in the memory (-1: new data). All int64, CPU."""
+    of the memory a row counts towards, `slot` [N] its place in the memory (-1: new data). All int64, CPU.
+    `positives` [N, K] bool: with several labels an image, the positives that may be seen; else None."""
 
     index: Tensor
     quota: Tensor
     slot: Tensor
+    positives: Tensor | None = None
 
     @staticmethod
     def empty() -> "Pool":
@@ -31,17 +33,22 @@ class Pool:
         return int(self.index.numel())
 
     def __add__(self, other: "Pool") -> "Pool":
-        return Pool(*(torch.cat(pair) for pair in zip(self.columns, other.columns, strict=True)))
+        index, quota, slot = (torch.cat(pair) for pair in zip(self.columns, other.columns, strict=True))
+        return Pool(index, quota, slot, _stacked(self, other))
 
     def __getitem__(self, rows: Tensor) -> "Pool":
-        return Pool(*(column[rows] for column in self.columns))
+        positives = None if self.positives is None else self.positives[rows]
+        return Pool(self.index[rows], self.quota[rows], self.slot[rows], positives)
 
     @property
     def columns(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.index, self.quota, self.slot
 
     def counts(self, n_classes: int) -> Tensor:
-        """Rows per class [n_classes], float32."""
+        """Rows per class [n_classes], float32; with several labels an image, its visible positives."""
+        if self.positives is not None:
+            found = self.positives.sum(dim=0).float()
+            return torch.cat([found, found.new_zeros(max(n_classes - len(found), 0))])[:n_classes]
         return torch.bincount(self.quota, minlength=n_classes).float()
 
     def rows_by_class(self) -> dict[int, Tensor]:
@@ -62,6 +69,19 @@ class Pool:
         out = torch.zeros(len(self), dtype=torch.bool)
         out[_joined(taken)] = True
         return self[~out], self[out]
+
+
+def _stacked(left: Pool, right: Pool) -> Tensor | None:
+    """Visible positives of two pools, one below the other; columns that one of them lacks are False."""
+    parts = [part.positives for part in (left, right) if part.positives is not None]
+    if not parts:
+        return None
+    width = max(part.shape[1] for part in parts)
+    both = torch.zeros(len(left) + len(right), width, dtype=torch.bool)
+    for start, part in ((0, left.positives), (len(left), right.positives)):
+        if part is not None:
+            both[start : start + len(part), : part.shape[1]] = part
+    return both
 
 
 def _drawn(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -19,13 +19,15 @@ from imbcil.harness.base.registry import (
 )
 from imbcil.harness.composition import check_composition
 from imbcil.harness.contract import Learner, Plugin
+from imbcil.harness.labels import MemoryPolicy, Policy
 from imbcil.harness.network.runtime import native_bf16
 from imbcil.harness.recipes import Recipe, load_recipe, merged
 from imbcil.harness.request import RunRequest
 from imbcil.protocols.catalogue import default_recipe
 from imbcil.protocols.settings import ProtocolSettings
+from imbcil.protocols.splits import protocol_rule
 
-SECTIONS = ("data", "augment", "backbone", "memory", "train")
+SECTIONS = ("data", "augment", "backbone", "memory", "train", "labels")
 DEFAULT_DATASET = "glyphs100-lt"
 
 
@@ -71,6 +73,7 @@ def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
 def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
     """Every method of the request; conflicts and unknown settings are refused before any data is opened."""
     preset = request.preset or recipe.preset
+    label_kind = protocol_rule(request.protocol).label_kind
     methods = [parse_method(text) for text in request.method]
     known = {short_name(name) for method in methods for name in (method.learner, *method.plugins)}
     for path in request.set:
@@ -84,7 +87,9 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
         learner_kind: type[Learner] = load_learner(method.learner)
         plugin_kinds: list[type[Plugin]] = [load_plugin(name) for name in method.plugins]
         named = [(short_name(name), kind) for name, kind in zip(method.plugins, plugin_kinds, strict=True)]
-        check_composition(learner_kind, short_name(method.learner), named, recipe.memory, "single")
+        check_composition(learner_kind, short_name(method.learner), named, recipe.memory, label_kind)
+        if label_kind == "multi":
+            check_labels(short_name(method.learner), learner_kind, recipe)
         layers: dict[str, Any] = {"train": recipe.train.model_dump()} if has_train(learner_kind) else {}
         layers = merged(layers, learner_kind.presets.get(preset, {}))
         learner = Part(
@@ -104,6 +109,21 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
         )
         plans.append(Plan(text, learner, plugins, recipe, preset))
     return plans
+
+
+def label_policies(kind: type[Learner], recipe: Recipe) -> tuple[Policy, MemoryPolicy]:
+    """What new images and exemplars show of their labels: the recipe's choice, else the learner's own."""
+    return recipe.labels.policy or kind.needs.policy, recipe.labels.memory or kind.needs.memory_labels
+
+
+def check_labels(name: str, kind: type[Learner], recipe: Recipe) -> None:
+    """Refuse a label policy that the learner cannot serve. Raises BadInput."""
+    policy, _ = label_policies(kind, recipe)
+    if policy == "pseudo_old" and not kind.needs.teacher and kind.pseudo_targets is Learner.pseudo_targets:
+        raise BadInput(
+            f"labels.policy = pseudo_old needs labels from a model of the past, and {name} keeps none; "
+            "use mask_current or assume_negative."
+        )
 
 
 def has_train(kind: type[Learner]) -> bool:

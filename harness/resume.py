@@ -57,6 +57,7 @@ def save(
     if context is not None:
         state["open_stage"] = {
             "pool": [column.clone() for column in context.pool.columns],
+            "counts": None if context.counts is None else context.counts.clone(),
             "position": position_to_state(context.position),
             "optimiser": context.optimiser.to_state(),
         }

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from imbcil.harness import resume
@@ -13,8 +12,10 @@ from imbcil.harness.batch import Phase
 from imbcil.harness.composition import Plugins, check_effect, check_head
 from imbcil.harness.contract import Learner
 from imbcil.harness.costs import Costs
-from imbcil.harness.evaluation import evaluate, score_arrays
+from imbcil.harness.evaluation import evaluate_phase
 from imbcil.harness.images import ImageBank
+from imbcil.harness.label_quality import memory_quality, pseudo_quality
+from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.loop import (
     StageContext,
     StagePosition,
@@ -28,7 +29,7 @@ from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.pace import Pace
 from imbcil.harness.phase_report import write_phase_report
-from imbcil.harness.phases import phase_steps, phase_view
+from imbcil.harness.phases import open_rows, phase_steps, phase_view
 from imbcil.harness.pools import Pool
 from imbcil.harness.recipes import Recipe
 from imbcil.harness.resume import Place
@@ -59,6 +60,7 @@ class Setting:
     test_bank: ImageBank
     folder: RunFolder
     view: RunView
+    firewall: LabelFirewall | None = None  # of runs with several labels an image
     checkpoint_every: float = 60.0  # seconds; 0 = after every step
     stop: threading.Event | None = None
 
@@ -81,7 +83,8 @@ class Runner:
     # --- setting up ---------------------------------------------------------------------------------------------
 
     def _equip(self) -> None:
-        tools = Tools(self.s.train_bank, self.seed, self.learner.embed)
+        memory = Memory(self._memory_settings(), self.s.firewall)
+        tools = Tools(self.s.train_bank, self.seed, self.learner.embed, self.s.firewall, memory)
         inner = self.plugins.criterion(base_criterion)
 
         def counted(*arguments: Any) -> Tensor:
@@ -90,7 +93,7 @@ class Runner:
 
         tools.criterion = counted
         self.learner.tools = tools
-        self.learner.memory = Memory(self._memory_settings())
+        self.learner.memory = memory
         for plugin in self.plugins.items:
             plugin.tools = tools
 
@@ -104,7 +107,7 @@ class Runner:
         backbone = ModuleSpec(kind=self.s.recipe.backbone.name, options=self.s.recipe.backbone.options)
         spec = NetSpec(backbones=(backbone,), head=ModuleSpec(kind="linear"))
         spec = self.plugins.design(self.learner.design(spec))
-        check_head(spec, self.learner, self.plugins)
+        check_head(spec, self.learner, self.plugins, self.s.scenario.label_kind)
         with seeded(self.seed, "network"):
             self.learner.state["net"] = Network(spec, self.s.runtime)
 
@@ -124,7 +127,7 @@ class Runner:
         if place.point == "start":
             if t == 0:
                 self._build_network()
-            phase = self._phase_view()
+            phase = self._phase_view(begins=True)
             learner.tools.net = learner.net
             learner.tools.logged, learner.tools.logged_per_class = {}, {}
             with seeded(self.seed, "begin", t):
@@ -176,6 +179,7 @@ class Runner:
             learner, self.plugins, stage, pool, self.s.train_bank, phase.hi, key, optimiser, position,
             after_step=lambda images: self._after_step(context, images),
             after_epoch=lambda means, seconds, images: self._after_epoch(context, means, seconds, images),
+            counts=None if opened is None else opened.get("counts"),
         )  # fmt: skip
         train_stage(context)
         with seeded(*key, "end"):
@@ -196,6 +200,7 @@ class Runner:
 
     def _end_phase(self, phase: Phase) -> None:
         learner = self.learner
+        quality = pseudo_quality(self.s.firewall, learner, self.s.train_bank, phase)
         ended = time.monotonic()
         with seeded(self.seed, "end", phase.index):
             for plugin in self.plugins.items:
@@ -204,27 +209,26 @@ class Runner:
             learner.end_phase(phase)
         learner.tools.net = learner.net
         self.costs.end_s += time.monotonic() - ended
+        quality |= memory_quality(self.s.firewall, learner.memory)
         started = time.monotonic()
-        rows = torch.cat([torch.from_numpy(part.test) for part in self.s.scenario.phases[: phase.index + 1]])
-        scores = evaluate(learner, self.s.test_bank, rows)
-        arrays = score_arrays("test", rows, self.s.test_bank.targets(rows), scores)
-        if len(phase.holdout):
-            held = phase.holdout.index
-            holdout = evaluate(learner, self.s.train_bank, held)
-            arrays |= score_arrays("holdout", held, self.s.train_bank.targets(held), holdout)
+        banks = {"train": self.s.train_bank, "test": self.s.test_bank}
+        scores, arrays = evaluate_phase(learner, self.s.scenario, phase, banks)
         self.costs.evaluation_s += time.monotonic() - started
         self.s.folder.save_scores(phase.index, arrays)
         record = write_phase_report(
-            self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs
+            self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs, quality
         )
         self.place = Place(phase.index + 1)
         self.save()
         self.s.view.phase_finished(self.s.info, record)
 
-    def _phase_view(self) -> Phase:
-        return phase_view(
-            self.s.scenario, self.place.phase, self.learner.memory.pool(), self.learner.needs.privileged
-        )
+    def _phase_view(self, begins: bool = False) -> Phase:
+        scenario, t, firewall = self.s.scenario, self.place.phase, self.s.firewall
+        if firewall is not None:
+            firewall.open(scenario.phases[t].lo, scenario.phases[t].hi, open_rows(scenario, t))
+            if begins:
+                firewall.refresh(self.learner.memory)
+        return phase_view(scenario, t, self.learner.memory.pool(), self.learner.needs.privileged, firewall)
 
     # --- inside a stage -----------------------------------------------------------------------------------------
 

@@ -14,15 +14,14 @@ from imbcil.harness.base.errors import ImbcilError, RunStopped
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.composition import Plugins
 from imbcil.harness.images import ImageBank
+from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.metrics import final_metrics
 from imbcil.harness.network.runtime import Runtime, set_compile_limits
 from imbcil.harness.phase_report import draw_matrix
-from imbcil.harness.phases import arrival_labels
+from imbcil.harness.phases import arrival_labels, arrival_targets
 from imbcil.harness.planning import PlannedRun, plan_request
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import (
-    Plan,
-)
+from imbcil.harness.resolve import Plan, label_policies
 from imbcil.harness.runner import Interrupted, Runner, Setting
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder, Status
@@ -171,9 +170,20 @@ def build_setting(
         test_bank=test,
         folder=run.folder,
         view=view,
+        firewall=build_firewall(scenario, plan),
         checkpoint_every=request.checkpoint_every,
         stop=stop,
     )
+
+
+def build_firewall(scenario: Scenario, plan: Plan) -> LabelFirewall | None:
+    """What a multi-label run's learner sees of the labels; None with one label an image."""
+    if scenario.label_kind != "multi":
+        return None
+    truth = torch.from_numpy(arrival_targets(scenario, "train"))
+    policy, memory = label_policies(plan.learner.kind, plan.recipe)
+    threshold = plan.recipe.labels.threshold
+    return LabelFirewall(truth, policy, memory, threshold, plan.learner.kind.needs.privileged)
 
 
 def _banks(scenario: Scenario, plan: Plan, device: torch.device) -> tuple[ImageBank, ImageBank]:
@@ -185,6 +195,12 @@ def _banks(scenario: Scenario, plan: Plan, device: torch.device) -> tuple[ImageB
     }  # fmt: skip
     train = np.concatenate([np.concatenate([phase.train, phase.holdout]) for phase in scenario.phases])
     test = np.concatenate([phase.test for phase in scenario.phases])
+    if scenario.label_kind == "multi":  # all test images are scored, and nobody reads these labels
+        test = np.arange(len(images.test))
+        return (
+            ImageBank(images.train, images.train_labels, train, **shared),
+            ImageBank(images.test, images.test_labels, test, **shared),
+        )
     return (
         ImageBank(images.train, arrival_labels(scenario, images.train_labels), train, **shared),
         ImageBank(images.test, arrival_labels(scenario, images.test_labels), test, **shared),

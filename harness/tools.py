@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from imbcil.harness.base.randomness import key_seed, torch_generator
 from imbcil.harness.batch import Batch, Outputs, Sweep
 from imbcil.harness.images import ImageBank
+from imbcil.harness.labels import LabelFirewall
+from imbcil.harness.losses import visible_bce
+from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import Network
 from imbcil.harness.network.runtime import EVALUATION_BATCH
 from imbcil.harness.pools import Pool
@@ -21,17 +24,59 @@ Criterion = Callable[[Batch, Tensor, Tensor, slice], Tensor]
 class Tools:
     """Given to a learner and its plug-ins by the runner.
 
-    `criterion(batch, logits, targets, classes)` is what `classify` calls, plug-ins included.
+    `criterion(batch, logits, targets, classes)` is what `classify` calls, plug-ins included. With several labels an
+    image, `firewall` decides what of them is seen; `memory` is the learner's.
     """
 
-    def __init__(self, bank: ImageBank, seed: int, embed: Callable[[Outputs], Tensor]) -> None:
+    def __init__(
+        self,
+        bank: ImageBank,
+        seed: int,
+        embed: Callable[[Outputs], Tensor],
+        firewall: LabelFirewall | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         self._bank = bank
+        self._firewall = firewall
+        self._memory = memory
         self._seed = seed
         self._embed = embed
         self.net: Network | None = None  # the learner's own, the default of `sweep`
         self.criterion: Criterion = base_criterion
         self.logged: dict[str, float] = {}
         self.logged_per_class: dict[str, Tensor] = {}
+
+    @property
+    def multi(self) -> bool:
+        """Whether an image may have several labels."""
+        return self._firewall is not None
+
+    @property
+    def pseudo_labels(self) -> bool:
+        """Whether the old columns of new images are filled by the learner (`labels.policy: pseudo_old`)."""
+        return self._firewall is not None and self._firewall.policy == "pseudo_old"
+
+    @property
+    def pseudo_threshold(self) -> float:
+        """`labels.threshold`: above it, a teacher's probability counts as a positive."""
+        return 0.5 if self._firewall is None else self._firewall.threshold
+
+    def targets(self, pool: Pool) -> tuple[Tensor, Tensor | None]:
+        """Labels of a pool (CPU): ids [N] and None, or float32 [N, K], NaN where hidden, and the mask [N, K]."""
+        if self._firewall is None:
+            return self._bank.targets(pool.index), None
+        assert self._memory is not None
+        return self._firewall.view(pool, self._memory)
+
+    def labels(self, pool: Pool, classes: slice) -> Tensor:
+        """Labels of columns `classes` [N, K'] where every cell is visible. Raises PermissionError where one is not."""
+        targets, mask = self.targets(pool)
+        span = range(*classes.indices(max(classes.stop or 0, targets.shape[1])))
+        if mask is None or span.stop > targets.shape[1] or not bool(mask[:, classes].all()):
+            raise PermissionError(
+                f"Columns {span.start} to {span.stop - 1} are not visible in every one of these rows."
+            )
+        return targets[:, classes]
 
     @property
     def image_bytes(self) -> int:
@@ -64,24 +109,25 @@ class Tools:
                 out = network(images)
                 features.append(self._embed(out)[:count].float().cpu())
                 logits.append(out.logits[:count].cpu())
-        targets = self._bank.targets(pool.index)
+        targets, mask = self.targets(pool)
         if not features:
-            return Sweep(pool, torch.empty(0, network.dim), torch.empty(0, network.n_classes), targets)
-        return Sweep(pool, torch.cat(features), torch.cat(logits), targets)
+            return Sweep(pool, torch.empty(0, network.dim), torch.empty(0, network.n_classes), targets, mask)
+        return Sweep(pool, torch.cat(features), torch.cat(logits), targets, mask)
 
     def grad_batches(self, pool: Pool, size: int, net: Network) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, targets) of a pool in evaluation mode with gradients on; the modes are restored at the end."""
+        """(images, targets) of a pool in evaluation mode with gradients on; the modes are restored at the end.
+        Targets as in a batch; with several labels an image, hidden cells are NaN."""
         with evaluation_mode(net), torch.enable_grad():
             for rows in torch.split(torch.arange(len(pool)), size):
-                index = pool.index[rows]
-                yield self._bank.test_images(index), self._bank.targets(index).to(self._bank.device)
+                part = pool[rows]
+                yield self._bank.test_images(part.index), self.targets(part)[0].to(self._bank.device)
 
 
 def base_criterion(batch: Batch, logits: Tensor, targets: Tensor, classes: slice) -> Tensor:
-    """Cross-entropy [B] for integer targets in `classes`; element-wise binary cross-entropy [B, K'] for {0, 1}
-    targets [B, K]. Targets of rows outside `classes` must be masked by the caller."""
+    """Cross-entropy [B] for integer targets in `classes`, which the caller must see to; element-wise binary
+    cross-entropy [B, K'] for targets [B, K] in 0..1, zero in the cells that are hidden (NaN)."""
     if targets.is_floating_point():
-        return F.binary_cross_entropy_with_logits(logits, targets[:, classes], reduction="none")
+        return visible_bce(logits, targets[:, classes])
     return F.cross_entropy(logits, targets - classes.start, reduction="none")
 
 

@@ -39,6 +39,8 @@ class ImageArrays:
     mean: tuple[float, float, float]  # per channel, in 0..1
     std: tuple[float, float, float]
     size: int  # side in pixels of what the network sees
+    train_targets: NDArray[np.uint8] | None = None  # [N, C] of multi-label data: 1, 0, 255 for ignored cells
+    test_targets: NDArray[np.uint8] | None = None  # [M, C]; columns in the ORIGINAL order
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,15 @@ RULES: Mapping[str, ProtocolRule] = {
             "lfs", "learning from scratch: N equal phases, a remainder to the earliest", lambda _: 0
         ),
         ProtocolRule("lfh", "learning from half of the classes, then N equal phases", lambda n: (n + 1) // 2),
+        ProtocolRule(
+            "mlcil",
+            "several labels an image: --split B10-C2 is 10 classes, then 2 a phase; B0-C4 is 4 a phase",
+            lambda _: 0,
+            n_tasks=5,
+            dataset="glyphs20-ml",
+            order="ordered",
+            label_kind="multi",
+        ),
     )
 }
 

@@ -24,6 +24,65 @@ SIZES = (3, 1, 2)
 TRAIN = (12, 3, 8, 6, 2, 9)
 HELD = (1, 0, 1, 1, 0, 1)
 TEST_IMAGES = 4
+MULTI_ORDER = (4, 0, 3, 2, 5, 1)  # arrival id -> original column
+MULTI_TRAIN = [
+    "0",
+    "0",
+    "01",
+    "1",
+    "1",
+    "02",
+    "2",
+    "2",
+    "012",
+    "03",
+    "13",
+    "3",
+    "3",
+    "3",
+    "34",
+    "4",
+    "4",
+    "45",
+    "45",
+    "4",
+    "4",
+    "25",
+    "04",
+    "24",
+    "0",
+    "2",
+    "14",
+    "1",
+    "0",
+    "4",
+    "01",
+    "2",
+    "34",
+    "3",
+]
+MULTI_TEST = [
+    "0",
+    "01",
+    "1",
+    "02",
+    "2",
+    "12",
+    "3",
+    "03",
+    "34",
+    "4",
+    "45",
+    "5",
+    "25",
+    "14",
+    "3",
+    "4",
+    "5",
+    "0",
+    "1",
+    "2",
+]
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "reduced": True,
@@ -68,6 +127,53 @@ def tiny_scenario(labels: tuple[int, ...] = LABELS) -> Scenario:
     )  # fmt: skip
 
 
+def tiny_multi_scenario() -> Scenario:
+    """8 x 8 pixels, 6 classes in phases of 3, 1 and 2; images with up to three labels that come again in later phases;
+    a class whose positives are few, an ignored cell in its own phase, test images without a seen class."""
+    train, test = multi_hot(MULTI_TRAIN, MULTI_ORDER), multi_hot(MULTI_TEST, MULTI_ORDER)
+    train[0, MULTI_ORDER[1]] = 255  # ignored while its own phase runs
+    phases, lo = [], 0
+    for index, size in enumerate(SIZES):
+        own = MULTI_ORDER[lo : lo + size]
+        rows, tested = (np.flatnonzero((split[:, list(own)] == 1).any(axis=1)) for split in (train, test))
+        phases.append(
+            ScenarioPhase(index, lo, lo + size, tuple(own), rows, rows, rows[:0], tested)
+        )  # fmt: skip
+        lo += size
+    nothing = np.full(len(train), -1), np.full(len(test), -1)
+    images = ImageArrays(
+        mixed_images(train, 1), mixed_images(test, 2), *nothing, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=8,
+        train_targets=train, test_targets=test,
+    )  # fmt: skip
+    own_positives = np.concatenate(
+        [(train[part.train][:, list(part.classes)] == 1).sum(axis=0) for part in phases]
+    )
+    return Scenario(
+        settings=ProtocolSettings(protocol="mlcil", dataset="tiny-ml", sizes=SIZES), column="sizes-3-1-2",
+        dataset="tiny-ml", label_kind="multi", order=MULTI_ORDER,
+        class_names=tuple(f"class {label}" for label in MULTI_ORDER), raw_counts=own_positives, phases=tuple(phases),
+        digest="e" * 64, family="g" * 64, embedded=True, imbalance_text="by hand", images=images,
+        arrival_id=np.argsort(MULTI_ORDER),
+    )  # fmt: skip
+
+
+def multi_hot(words: list[str], order: tuple[int, ...]) -> np.ndarray:
+    """uint8 [N, C] in the original order; each word lists an image's arrival ids."""
+    targets = np.zeros((len(words), len(order)), dtype=np.uint8)
+    for row, word in enumerate(words):
+        targets[row, [order[int(digit)] for digit in word]] = 1
+    return targets
+
+
+def mixed_images(targets: np.ndarray, seed: int) -> np.ndarray:
+    """The mean of the patterns of an image's classes, and noise."""
+    patterns = np.random.default_rng(0).integers(0, 256, (targets.shape[1], 8, 8, 3))
+    shown = (targets == 1).astype(float)
+    mixed = np.einsum("nc,chwk->nhwk", shown / shown.sum(axis=1, keepdims=True), patterns)
+    noise = np.random.default_rng(seed).normal(0, 30, mixed.shape)
+    return np.clip(mixed + noise, 0, 255).astype(np.uint8)
+
+
 def _images(labels: np.ndarray, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     patterns = np.random.default_rng(0).integers(0, 256, (max(labels) + 1, 8, 8, 3))
@@ -81,7 +187,9 @@ def tiny_plan(
     preset: str | None = None,
 ) -> tuple[PlannedRun, RunRequest]:  # fmt: skip
     """A run of `method` on the tiny scenario, ready to be trained in `store`."""
+    protocol = "mlcil" if scenario is not None and scenario.label_kind == "multi" else "lfs"
     request = RunRequest(
+        protocol=protocol,
         method=(method,), memory=memory, recipe={**RECIPE, **(recipe or {})}, set=dict(settings or {}),
         no_tracking=True, device="cpu", precision="fp32", compile="off", checkpoint_every=every, preset=preset,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from imbcil.harness.augment import AugmentSettings
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.yaml_files import read_yaml
+from imbcil.harness.labels import LabelSettings
 from imbcil.harness.settings import BackboneSettings, MemorySettings, Optimisation
 from imbcil.protocols.settings import DataSettings
 
@@ -26,6 +27,7 @@ class Recipe(Frozen):
     backbone: BackboneSettings = BackboneSettings()
     memory: MemorySettings = MemorySettings()
     train: Optimisation = Optimisation()
+    labels: LabelSettings = LabelSettings()
     epochs_divisor: int = Field(
         default=1, ge=1
     )  # every epoch count and milestone, in every stage, rounded up

@@ -42,6 +42,8 @@ class RunInfo(Frozen):
     digest: str
     family: str
     label_kind: Literal["single", "multi"] = "single"
+    label_policy: str = ""  # multi-label: what new images show of their labels
+    memory_labels: str = ""  # and what exemplars do
     class_names: tuple[str, ...]  # by arrival id
     raw_counts: tuple[int, ...]  # by arrival id: images of the profile before the hold-out
     phases: tuple[PhaseInfo, ...]

@@ -16,11 +16,13 @@ from imbcil.harness.network.network import Network
 from imbcil.harness.runner import Runner
 from imbcil.harness.settings import MemorySettings
 
+NAMES = [name for name in learner_names() if "single" in load_learner(name).needs.labels]
+
 
 def composable() -> list[str]:
     """Every learner alone and with every single plug-in that the rules allow."""
-    methods = list(learner_names())
-    for learner, plugin in itertools.product(learner_names(), plugin_names()):
+    methods = list(NAMES)
+    for learner, plugin in itertools.product(NAMES, plugin_names()):
         try:
             check_composition(
                 load_learner(learner), learner, [(plugin, load_plugin(plugin))], MemorySettings(), "single"
@@ -84,9 +86,9 @@ class Killed(Exception):
     """Stands in for SIGKILL: raised right after a checkpoint was written."""
 
 
-def finished_and_counted(method: str, store: Path) -> tuple[Runner, int]:
+def finished_and_counted(method: str, store: Path, **options: Any) -> tuple[Runner, int]:
     """A whole run that saves after every step, and how often it saved."""
-    runner = tiny_runner(method, store, every=0)
+    runner = tiny_runner(method, store, every=0, **options)
     original, counted = runner.save, itertools.count(1)
     saves = [0]
 
@@ -99,8 +101,8 @@ def finished_and_counted(method: str, store: Path) -> tuple[Runner, int]:
     return runner, saves[0]
 
 
-def kill_after(method: str, store: Path, stop_at: int) -> None:
-    runner = tiny_runner(method, store, every=0)
+def kill_after(method: str, store: Path, stop_at: int, **options: Any) -> None:
+    runner = tiny_runner(method, store, every=0, **options)
     original, counted = runner.save, itertools.count(1)
 
     def save(*arguments: Any) -> None:
@@ -157,7 +159,7 @@ def fingerprint(net: Network) -> float:
     return float(sum(value.double().abs().sum() for value in net.state_dict().values()))
 
 
-@pytest.mark.parametrize("name", learner_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_growing_the_network_leaves_old_logits_alone(name: str, tmp_path: Path) -> None:
     net = finished(name, tmp_path).learner.net.eval()
     images = torch.randn(3, 3, 8, 8)
@@ -169,13 +171,13 @@ def test_growing_the_network_leaves_old_logits_alone(name: str, tmp_path: Path) 
     assert torch.allclose(old, before, rtol=1e-6, atol=1e-6)  # a wider product is rounded in another order
 
 
-@pytest.mark.parametrize("name", learner_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_unknown_settings_are_refused_by_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=rf"{name}: unknown key 'no_such_setting'"):
         tiny_plan(name, tmp_path, settings={f"{name}.no_such_setting": 1})
 
 
-@pytest.mark.parametrize("name", learner_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_old_images_are_reached_only_through_the_memory(name: str, tmp_path: Path) -> None:
     """Noise in place of the past images that were not kept must not change anything."""
     if load_learner(name).needs.privileged:

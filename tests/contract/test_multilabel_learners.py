@@ -1,0 +1,114 @@
+"""The contract with several labels an image, checked on every learner that takes them: hidden labels above all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_learners import assert_same_run, finished, finished_and_counted, kill_after
+from tiny import MULTI_TEST, SIZES, all_scores, tiny_multi_scenario, tiny_runner
+
+from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.registry import learner_names, load_learner
+from imbcil.harness.runner import Runner
+
+NAMES = [name for name in learner_names() if "multi" in load_learner(name).needs.labels]
+TEACHES = [name for name in NAMES if load_learner(name).needs.teacher]
+MEASURED_BY_THE_HARNESS = ("phase/relabel_", "phase/pseudo_")  # against the truth, which poison changes
+CASES = [
+    *((name, {}) for name in NAMES),
+    *((name, {"labels.policy": "assume_negative"}) for name in ("finetune", "replay")),
+    *((name, {"labels.policy": "pseudo_old"}) for name in TEACHES),
+]
+
+
+def runner_of(name: str, store: Path, **options: Any) -> Runner:
+    return tiny_runner(name, store, scenario=tiny_multi_scenario(), **options)
+
+
+def poison(runner: Runner) -> int:
+    """NaN in every cell that no phase shows: columns of phases among whose images the row is not."""
+    firewall, planted = runner.s.firewall, 0
+    assert firewall is not None
+    for phase in runner.s.scenario.phases:
+        rows = np.setdiff1d(np.arange(len(firewall._truth)), phase.train)
+        firewall._truth[rows, phase.lo : phase.hi] = float("nan")
+        planted += len(rows) * (phase.hi - phase.lo)
+    return planted
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_poison_in_hidden_labels_changes_not_one_bit(
+    name: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    if load_learner(name).needs.privileged:
+        pytest.skip(f"{name} is an upper bound and sees all columns of seen classes")
+    clean = runner_of(name, tmp_path / "clean", settings=settings)
+    poisoned = runner_of(name, tmp_path / "poisoned", settings=settings)
+    assert poison(poisoned) > 0
+    clean.run()
+    poisoned.run()
+    weights = poisoned.learner.net.state_dict()
+    for key, value in clean.learner.net.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    for key, scores in all_scores(clean.s.folder).items():
+        assert np.array_equal(scores, all_scores(poisoned.s.folder)[key]), key
+    for mine, theirs in zip(clean.s.folder.records(), poisoned.s.folder.records(), strict=True):
+        assert numbers(mine.metrics) == numbers(theirs.metrics)
+
+
+def numbers(metrics: dict[str, float]) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not name.startswith(("cost/", *MEASURED_BY_THE_HARNESS))
+    }
+
+
+def test_poison_reaches_a_run_that_may_see_hidden_labels(tmp_path: Path) -> None:
+    clean = runner_of("replay", tmp_path / "clean", settings={"labels.memory": "oracle_full"})
+    poisoned = runner_of("replay", tmp_path / "poisoned", settings={"labels.memory": "oracle_full"})
+    poison(poisoned)
+    clean.run()
+    poisoned.run()
+    weights = poisoned.learner.net.state_dict()
+    assert any(not torch.equal(value, weights[key]) for key, value in clean.learner.net.state_dict().items())
+
+
+@pytest.mark.parametrize("memory", ["0", "4/class", "7"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_multi_label_learner_survives_the_tiny_scenario(name: str, memory: str, tmp_path: Path) -> None:
+    if memory == "0" and load_learner(name).needs.memory == "required":
+        with pytest.raises(BadInput, match="needs an exemplar memory"):
+            runner_of(name, tmp_path, memory=memory)
+        return
+    runner = runner_of(name, tmp_path, memory=memory)
+    runner.run()
+    for record, classes in zip(runner.s.folder.records(), np.cumsum(SIZES), strict=True):
+        assert all(np.isfinite(value) for value in record.metrics.values())
+        assert "phase/map" in record.metrics
+        stored = runner.s.folder.load_scores(record.phase)
+        assert stored["test_targets"].shape == (len(MULTI_TEST), classes)
+        for key, scores in stored.items():
+            if key.startswith("test/"):
+                assert scores.dtype == np.float32
+                assert scores.shape == (len(MULTI_TEST), classes)
+                assert np.isfinite(scores).all()
+    held = runner.learner.memory
+    assert len(held) <= {"0": 0, "4/class": 24, "7": 7}[memory]
+    if len(held):
+        assert held.extras["prov"].shape == held.extras["targets"].shape == (len(held), 6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_multi_label_run_killed_after_any_save_ends_bit_identical(name: str, tmp_path: Path) -> None:
+    whole, saves = finished_and_counted(name, tmp_path / "whole", scenario=tiny_multi_scenario())
+    for stop_at in sorted({max(int(saves * part), 1) for part in (0.3, 0.6, 0.9)}):
+        store = tmp_path / f"killed-{stop_at}"
+        kill_after(name, store, stop_at, scenario=tiny_multi_scenario())
+        torch.manual_seed(stop_at)
+        resumed = finished(name, store, scenario=tiny_multi_scenario())
+        assert_same_run(whole, resumed)
+        for key, column in whole.learner.memory.extras.items():
+            assert torch.equal(column.nan_to_num(-9), resumed.learner.memory.extras[key].nan_to_num(-9)), key
