@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from imbcil.harness.base.config import Frozen
+from imbcil.protocols.splits import parse_split
 
 DEFAULT_METHODS = ("icarl", "podnet", "foster", "gradient_reweighting")
 
@@ -13,10 +14,11 @@ class RunRequest(Frozen):
     """One `run`: every method with every seed on one scenario. A stored `config.yaml` is one of these."""
 
     protocol: str = "lfs"
-    dataset: str | None = None  # default: glyphs100-lt
+    dataset: str | None = None  # default: the protocol's
     n_tasks: int | None = Field(default=None, ge=1)
     base: int | None = Field(default=None, ge=0)
     step: int | None = Field(default=None, ge=1)
+    split: str | None = None  # B10-C2, the short form of base and step
     sizes: tuple[int, ...] | None = None
     order: str | None = None
     imbalance: Literal["exp", "step", "few-shot", "none"] | None = None
@@ -37,6 +39,19 @@ class RunRequest(Frozen):
     no_tracking: bool = False
     checkpoint_every: float = Field(default=60.0, ge=0)  # seconds; 0 = after every step
     force: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_as_base_and_step(cls, content: Any) -> Any:
+        """`split: B10-C2` is stored as `base: 10, step: 2`."""
+        text = content.get("split") if isinstance(content, dict) else None
+        if text is None:
+            return content
+        given = [key for key in ("base", "step", "n_tasks", "sizes") if content.get(key) is not None]
+        if given:
+            raise ValueError(f"split and {given[0]} both say how classes are split; give one of them")
+        base, step = parse_split(str(text))
+        return {**content, "split": None, "base": base, "step": step}
 
     @field_validator("method", "seeds", mode="before")
     @classmethod

@@ -28,7 +28,6 @@ from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import protocol_rule
 
 SECTIONS = ("data", "augment", "backbone", "memory", "train", "labels")
-DEFAULT_DATASET = "glyphs100-lt"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
     said = []
     chosen: str | Mapping[str, Any] | None = request.recipe
     if chosen is None:
-        chosen, why = default_recipe(request.dataset or DEFAULT_DATASET, request.protocol)
+        dataset = request.dataset or protocol_rule(request.protocol).dataset
+        chosen, why = default_recipe(dataset, request.protocol)
         said = [why] if why else []
     content = load_recipe(chosen).model_dump(mode="json")
     for path, value in request.set.items():
@@ -154,14 +154,15 @@ def nested(key: str, value: Any, path: str) -> dict[str, Any]:
 def protocol_settings(request: RunRequest, recipe: Recipe, seed: int) -> ProtocolSettings:
     """What decides the scenario of one seed."""
     axes = ("model", "order", "sample") if request.vary == "all" else (request.vary,)
+    rule = protocol_rule(request.protocol)
     given = {
         "protocol": request.protocol,
-        "dataset": request.dataset or DEFAULT_DATASET,
+        "dataset": request.dataset or rule.dataset,
         "n_tasks": request.n_tasks,
         "base": request.base,
         "step": request.step,
         "sizes": request.sizes,
-        "order": request.order or "shuffled",
+        "order": request.order or rule.order,
         "imbalance": request.imbalance,
         "rho": request.rho,
         "data": recipe.data,

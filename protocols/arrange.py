@@ -38,6 +38,8 @@ class DatasetLabels:
     train: NDArray[np.int64]  # [N]
     test: NDArray[np.int64]  # [M]
     names: tuple[str, ...]  # by original label
+    train_codes: NDArray[np.uint8] | None = None  # [N, C] codes of several labels an image, else None
+    test_codes: NDArray[np.uint8] | None = None  # [M, C]
 
     @classmethod
     def from_counts(cls, entry: DatasetEntry) -> "DatasetLabels":
@@ -45,6 +47,16 @@ class DatasetLabels:
         labels = np.arange(entry.classes, dtype=np.int64)
         names = tuple(str(label) for label in labels)
         return cls(np.repeat(labels, entry.train_per_class), np.repeat(labels, entry.test_per_class), names)
+
+
+@dataclass(frozen=True)
+class MultiTargets:
+    """Several labels an image, after the switches: 1 positive, 0 negative, 255 ignored, by original label."""
+
+    train: NDArray[np.uint8]  # [N, C]
+    test: NDArray[np.uint8]  # [M, C]
+    difficult: str
+    crowd: str
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,18 @@ class Arrangement:
     phases: tuple[ScenarioPhase, ...]
     train_fixed: bool  # every class keeps the same training images under every order
     test_fixed: bool  # and the same test images, whatever the order and the sample
+    targets: MultiTargets | None = None  # several labels an image
 
     def train_rows(self) -> Rows:
-        """Every training row of every phase, the hold-out included."""
-        return np.concatenate([phase.train_before_holdout for phase in self.phases])
+        """Every training row of every phase, the hold-out included; ascending and once each with several labels
+        an image, where phases share images."""
+        rows = np.concatenate([phase.train_before_holdout for phase in self.phases])
+        return rows if self.targets is None else np.unique(rows)
 
     def test_rows(self) -> Rows:
-        """Every test row of every phase."""
+        """Every test row of every phase; with several labels an image, all there are."""
+        if self.targets is not None:
+            return np.arange(len(self.targets.test), dtype=np.int64)
         return np.concatenate([phase.test for phase in self.phases])
 
 

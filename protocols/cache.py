@@ -2,7 +2,8 @@
 
 Layout under the data root: `NAME/source.json` says where the dataset came from; `NAME/<key>/` holds
 `meta.json` and, for each split, `.npy` (images, a sparse file in which only decoded rows take space),
-`_labels.npy` and `_hashes.npy` (16 bytes an image; zeros: not decoded yet). The key is a hash of the source's
+`_labels.npy`, `_hashes.npy` (16 bytes an image; zeros: not decoded yet) and, with several labels an image,
+`_targets.npy` (a code for each image and class). The key is a hash of the source's
 content and of the stored size. A folder appears under its key complete or not at all; an image counts as
 decoded only once its pixels are on disk and its hash is written.
 """
@@ -39,6 +40,8 @@ class SplitMeta(Frozen):
     mtime_ns: int
     """When the pixels were last known to be what their hashes say."""
     hashes_sha256: str
+    targets_sha256: str | None = None
+    """Of the codes of several labels an image; None: one label an image."""
 
 
 class CacheMeta(Frozen):
@@ -65,6 +68,7 @@ class SplitCache:
     images: Images
     labels: NDArray[np.int64]
     hashes: NDArray[np.uint8]
+    targets: NDArray[np.uint8] | None = None  # [N, C] codes as in SplitSource; labels are then all -1
 
     @property
     def pixels_path(self) -> Path:
@@ -154,7 +158,20 @@ def _open_split(folder: Path, name: str, known: SplitMeta) -> SplitCache:
         raise DamagedCache(f"{pixels} has another shape than was decoded")
     if array_hash(labels) != known.labels_sha256:
         raise DamagedCache(f"{folder / name}_labels.npy is not what was written")
-    return SplitCache(folder, name, images, labels, hashes)
+    return SplitCache(folder, name, images, labels, hashes, _open_targets(folder, name, known))
+
+
+def _open_targets(folder: Path, name: str, known: SplitMeta) -> NDArray[np.uint8] | None:
+    if known.targets_sha256 is None:
+        return None
+    try:
+        targets: NDArray[np.uint8] = np.load(folder / f"{name}_targets.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DamagedCache(f"{folder / name}_targets.npy cannot be opened: {error}") from None
+    if targets.dtype != np.uint8 or array_hash(targets) != known.targets_sha256:
+        raise DamagedCache(f"{folder / name}_targets.npy is not what was written")
+    targets.flags.writeable = False
+    return targets
 
 
 def seal(cached: CachedDataset) -> CachedDataset:

@@ -88,12 +88,16 @@ def _create_split(folder: Path, name: str, source: Source) -> SplitMeta:
         stream.truncate(stream.tell() + int(np.prod(shape)))  # sparse: takes space as rows are decoded
     np.save(folder / f"{name}_labels.npy", labels, allow_pickle=False)
     np.save(folder / f"{name}_hashes.npy", hashes, allow_pickle=False)
+    targets = source.splits[name].targets
+    if targets is not None:
+        np.save(folder / f"{name}_targets.npy", targets, allow_pickle=False)
     return SplitMeta(
         shape=shape,
         labels_sha256=array_hash(labels),
         bytes=pixels.stat().st_size,
         mtime_ns=pixels.stat().st_mtime_ns,
         hashes_sha256=array_hash(hashes),
+        targets_sha256=None if targets is None else array_hash(targets),
     )
 
 

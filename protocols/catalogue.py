@@ -30,10 +30,16 @@ class DatasetEntry(Frozen):
 
     name: str
     title: str
-    reader: Literal["arrays", "cifar", "glyphs", "folder", "imagenet", "food101"]
+    reader: Literal["arrays", "cifar", "glyphs", "glyphs-ml", "folder", "imagenet", "food101"]
     classes: int
-    train_per_class: int
-    test_per_class: int
+    label_kind: Literal["single", "multi"] = "single"
+    train_per_class: int = 0
+    test_per_class: int = 0
+    train_images: int = 0
+    """Images with several labels: how many there are to train on, each with at least one label."""
+    test_images: int = 0
+    difficult: Literal["negative", "ignore", "positive"] = "negative"
+    """Several labels: what is meant where the switch `data.difficult` is not set."""
     size: int
     """Side in pixels of what the network sees."""
     resize: int | None = None
@@ -55,6 +61,16 @@ class DatasetEntry(Frozen):
     wanted: str = ""
     """Which file or folder is wanted when images are missing."""
     note: str = ""
+
+    @property
+    def n_train(self) -> int:
+        """Training images in all."""
+        return self.train_images or self.classes * self.train_per_class
+
+    @property
+    def n_test(self) -> int:
+        """Test images in all."""
+        return self.test_images or self.classes * self.test_per_class
 
 
 @lru_cache(maxsize=1)

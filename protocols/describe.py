@@ -1,6 +1,9 @@
 """A scenario in words and in JSON: what `show protocol` prints and what a run folder keeps as `scenario.json`."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from imbcil.protocols.scenario import Scenario
 
@@ -17,6 +20,7 @@ def scenario_record(scenario: Scenario) -> dict[str, Any]:
         "order": settings.order,
         "imbalance": scenario.imbalance_text,
         "data": settings.data.model_dump(mode="json"),
+        **scenario.switches,
         "vary": list(settings.vary),
         "seed": settings.seed,
         "digest": scenario.digest,
@@ -42,6 +46,22 @@ def scenario_record(scenario: Scenario) -> dict[str, Any]:
             "holdout": sum(len(phase.holdout) for phase in scenario.phases),
             "test": sum(len(phase.test) for phase in scenario.phases),
         },
+        **_several_labels(scenario),
+    }
+
+
+def _several_labels(scenario: Scenario) -> dict[str, Any]:
+    """What several labels an image add: phases share images, so sums over phases count some of them twice."""
+    if scenario.label_kind != "multi":
+        return {}
+    train, test = ([getattr(phase, name) for phase in scenario.phases] for name in ("train", "test"))
+    return {
+        "test_seen": [len(np.unique(np.concatenate(test[: last + 1]))) for last in range(len(test))],
+        "train_images": len(np.unique(np.concatenate(train))),
+        "positives_per_image": [
+            round(int(scenario.raw_counts[phase.lo : phase.hi].sum()) / len(phase.train_before_holdout), 4)
+            for phase in scenario.phases
+        ],
     }
 
 
@@ -50,7 +70,8 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     record = scenario_record(scenario)
     held_out = scenario.settings.data.holdout > 0
     lines = [
-        f"{record['column']} on {record['dataset']}, order {record['order']}, imbalance {record['imbalance']}",
+        f"{record['column']} on {record['dataset']}, order {record['order']}, "
+        + (_switches(scenario) or f"imbalance {record['imbalance']}"),
         f"{record['n_classes']} classes in {len(record['phases'])} phases, "
         + (f"hold-out {scenario.settings.data.holdout:g} of each class" if held_out else "no hold-out"),
         "",
@@ -66,6 +87,7 @@ def scenario_lines(scenario: Scenario) -> list[str]:
         f"{'all':>5}  {record['n_classes']:>7}  {totals['train']:>7}  {totals['holdout']:>8}  {totals['test']:>6}"
     )
     largest, smallest = int(scenario.raw_counts.max()), int(scenario.raw_counts.min())
+    lines += _shared_images(record) if "test_seen" in record else []
     lines += ["", f"training images of a class before the hold-out: {largest} to {smallest}"]
     if scenario.digest is None:
         lines.append(
@@ -78,6 +100,22 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     return lines
 
 
-def _short(labels: list[int], most: int = 10) -> str:
+def _switches(scenario: Scenario) -> str:
+    """The switches of several labels an image, `difficult negative, crowd include`; empty for one label."""
+    return ", ".join(f"{name} {value}" for name, value in scenario.switches.items())
+
+
+def _shared_images(record: dict[str, Any]) -> list[str]:
+    """Lines on images that more than one phase has, and on the test images seen so far."""
+    return [
+        "",
+        f"several labels an image: a phase has every image with one of its classes; {record['train_images']} different "
+        "training images in all",
+        f"test images with a class seen so far: {_short(record['test_seen'], 20)}",
+        f"positives of its own classes per training image: {_short(record['positives_per_image'], 20)}",
+    ]
+
+
+def _short(labels: Sequence[float], most: int = 10) -> str:
     shown = " ".join(str(label) for label in labels[:most])
     return f"{shown} ..." if len(labels) > most else shown

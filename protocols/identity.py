@@ -36,7 +36,10 @@ def digest(hashes: Hashes, labels: DatasetLabels, arranged: Arrangement, setting
         }
         for phase in arranged.phases
     ]
-    return _hash({**_switches(hashes, labels, arranged, settings), "order": arranged.order, "phases": phases})
+    parts = {**_switches(hashes, labels, arranged, settings), "order": arranged.order, "phases": phases}
+    if arranged.targets is not None:
+        parts["test images"] = array_hash(hashes.test)  # those without a class of any phase are scored too
+    return _hash(parts)
 
 
 def family(
@@ -65,12 +68,25 @@ def _switches(
     hashes: Hashes, labels: DatasetLabels, arranged: Arrangement, settings: ProtocolSettings
 ) -> dict[str, object]:
     return {
+        **_several_labels(arranged),
         "version": VERSION,
         "size": hashes.size,
         "labels": [array_hash(labels.train), array_hash(labels.test)],
         "sizes": arranged.sizes,
         "profile": [arranged.kind, arranged.rho if arranged.kind != "none" else None],
         "holdout": [settings.data.holdout, arranged.quirk],
+    }
+
+
+def _several_labels(arranged: Arrangement) -> dict[str, object]:
+    """Targets and switches of several labels an image; nothing for one label."""
+    targets = arranged.targets
+    if targets is None:
+        return {}
+    return {
+        "targets": [array_hash(targets.train), array_hash(targets.test)],
+        "difficult": targets.difficult,
+        "crowd": targets.crowd,
     }
 
 

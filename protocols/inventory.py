@@ -41,8 +41,8 @@ def _item(name: str, root: Path | None) -> dict[str, Any]:
     if entry is not None:
         item |= {
             "classes": entry.classes,
-            "train": entry.classes * entry.train_per_class,
-            "test": entry.classes * entry.test_per_class,
+            "train": entry.n_train,
+            "test": entry.n_test,
             "download": entry.torchvision,
             "wanted": entry.wanted,
             "note": entry.note,

@@ -1,7 +1,8 @@
 """A protocol applied to one dataset and one order: the immutable sequence of phases that a run goes through."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols import identity
-from imbcil.protocols.arrange import Arrangement, DatasetLabels, ScenarioPhase, arrange
+from imbcil.protocols.arrange import Arrangement, DatasetLabels, MultiTargets, ScenarioPhase, arrange
+from imbcil.protocols.arrange_multi import arrange_multi
 from imbcil.protocols.cache import CachedDataset
 from imbcil.protocols.catalogue import (
     LONG_TAIL,
@@ -23,7 +25,7 @@ from imbcil.protocols.datasets.source import Images, Say
 from imbcil.protocols.imbalance import profile_text
 from imbcil.protocols.library import decode_rows, missing_images, open_dataset, peek_dataset
 from imbcil.protocols.settings import ProtocolSettings
-from imbcil.protocols.splits import column_name
+from imbcil.protocols.splits import column_name, protocol_rule
 
 __all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe", "preview_scenario"]
 
@@ -50,7 +52,7 @@ class Scenario:
     settings: ProtocolSettings
     column: str  # "lfs-10"
     dataset: str  # "cifar100-lt"
-    label_kind: str  # "single"
+    label_kind: str  # "single"; "multi": phases share images, see arrange_multi
     order: tuple[int, ...]  # arrival id -> original label
     class_names: tuple[str, ...]  # by arrival id
     raw_counts: NDArray[np.int64]  # [C] by arrival id: training images of the profile, before the hold-out
@@ -61,6 +63,7 @@ class Scenario:
     imbalance_text: str  # "exp rho 100"
     images: ImageArrays | None
     arrival_id: NDArray[np.int64]  # [C] original label -> arrival id
+    switches: Mapping[str, str] = field(default_factory=dict)  # "multi": difficult and crowd as applied
 
 
 def build_scenario(
@@ -84,12 +87,19 @@ def build_scenario(
     cached = (open_dataset if need_images else peek_dataset)(name, data_root, say, size)
     if cached is not None:
         splits = cached.splits
-        labels = DatasetLabels(splits["train"].labels, splits["test"].labels, cached.meta.class_names)
-    elif entry is not None:
+        labels = DatasetLabels(
+            splits["train"].labels,
+            splits["test"].labels,
+            cached.meta.class_names,
+            splits["train"].targets,
+            splits["test"].targets,
+        )
+    elif entry is not None and entry.label_kind == "single":
         labels = DatasetLabels.from_counts(entry)
     else:
         raise missing_images(name, data_root)
-    arranged = arrange(settings, entry, labels)
+    _check_label_kind(settings, name, labels)
+    arranged = (arrange if labels.train_codes is None else arrange_multi)(settings, entry, labels)
     if cached is not None:
         wanted = {"train": arranged.train_rows(), "test": arranged.test_rows()}
         if need_images:
@@ -118,7 +128,7 @@ def _assemble(
 ) -> Scenario:
     digest, family, images = None, None, None
     if cached is not None:
-        images = _image_arrays(cached, entry, settings)
+        images = _image_arrays(cached, entry, settings, arranged.targets)
         hashes = identity.Hashes(cached.splits["train"].hashes, cached.splits["test"].hashes, images.size)
         digest = identity.digest(hashes, labels, arranged, settings)
         family = identity.family(hashes, labels, arranged, settings)
@@ -126,7 +136,7 @@ def _assemble(
         settings=settings,
         column=column_name(settings, arranged.sizes),
         dataset=name if arranged.kind == "none" else name + LONG_TAIL,
-        label_kind="single",
+        label_kind="single" if arranged.targets is None else "multi",
         order=arranged.order,
         class_names=tuple(labels.names[label] for label in arranged.order),
         raw_counts=np.array([len(arranged.kept[label]) for label in arranged.order], dtype=np.int64),
@@ -137,11 +147,32 @@ def _assemble(
         imbalance_text=profile_text(arranged.kind, arranged.rho),
         images=images,
         arrival_id=np.argsort(np.asarray(arranged.order)).astype(np.int64),
+        switches=_switches(arranged.targets),
     )
 
 
+def _switches(targets: MultiTargets | None) -> dict[str, str]:
+    return {} if targets is None else {"difficult": targets.difficult, "crowd": targets.crowd}
+
+
+def _check_label_kind(settings: ProtocolSettings, name: str, labels: DatasetLabels) -> None:
+    """Refuse a protocol on images with another kind of labels."""
+    multi = labels.train_codes is not None
+    if protocol_rule(settings.protocol).label_kind not in ("any", "multi" if multi else "single"):
+        has, use = ("several labels", "mlcil") if multi else ("one label", "lfs")
+        raise BadInput(
+            f"{settings.protocol} is not made for {name}, whose images have {has} each; use --protocol {use}."
+        )
+    for switch in ("difficult", "crowd"):
+        if not multi and getattr(settings.data, switch) is not None:
+            raise BadInput(f"data.{switch} has no meaning for {name}, whose images have one label each.")
+
+
 def _image_arrays(
-    cached: CachedDataset, entry: DatasetEntry | None, settings: ProtocolSettings
+    cached: CachedDataset,
+    entry: DatasetEntry | None,
+    settings: ProtocolSettings,
+    targets: MultiTargets | None,
 ) -> ImageArrays:
     stored = cached.splits["train"].images.shape[1]
     size = settings.data.size or min(stored, entry.size if entry else stored)
@@ -155,6 +186,8 @@ def _image_arrays(
         mean=cached.meta.mean if entry is None or entry.mean is None else entry.mean,
         std=cached.meta.std if entry is None or entry.std is None else entry.std,
         size=size,
+        train_targets=None if targets is None else targets.train,
+        test_targets=None if targets is None else targets.test,
     )
 
 

@@ -1,13 +1,16 @@
 """What decides a scenario: the protocol's own choices and a recipe's `data` section."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from imbcil.harness.base.config import Frozen
 
 Profile = Literal["exp", "step", "few-shot", "none"]
 Axis = Literal["model", "order", "sample"]
+Difficult = Literal["negative", "ignore", "positive"]
+Crowd = Literal["include", "exclude"]
+_MULTI_LABEL_ONLY = ("difficult", "crowd")
 
 
 class DataSettings(Frozen):
@@ -16,7 +19,8 @@ class DataSettings(Frozen):
     Images that are not yet `resize` pixels on their short side are resized to that (antialiased bilinear,
     as torchvision's Resize does on PIL images) and stored as the central square, once. A centre crop at
     test time is therefore exactly the released one; a random resized crop in training draws from the
-    central square and never sees the two strips outside it.
+    central square and never sees the two strips outside it. Images with several labels are resized to the
+    square as a whole instead (KRT, CSC, L3A), since a crop would cut labelled objects away.
     """
 
     holdout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -29,6 +33,18 @@ class DataSettings(Frozen):
     """Side in pixels of what the network sees. None: the dataset's own."""
     resize: int | None = Field(default=None, ge=4, le=1024)
     """Short side in pixels at which images are stored. None: the dataset's own, at least `size`."""
+    difficult: Difficult | None = None
+    """Multi-label (VOC): what a class counts as in an image where all its objects are marked difficult.
+    `ignore`: the cell is scored and trained on by nobody, as in VOC's own evaluation. None: the dataset's own."""
+    crowd: Crowd | None = None
+    """Multi-label (COCO): whether annotations of a crowd count as a label. None: the dataset's own."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset_switches(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Switches of multi-label data appear only where set: runs on single labels keep their keys."""
+        content: dict[str, Any] = handler(self)
+        unset = {name for name in _MULTI_LABEL_ONLY if content.get(name, 0) is None}
+        return {name: value for name, value in content.items() if name not in unset}
 
 
 class ProtocolSettings(Frozen):

@@ -1,5 +1,6 @@
 """How many classes each phase brings. Torch-free and numpy-free: `list` reads the rules from here."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,6 +40,18 @@ RULES: Mapping[str, ProtocolRule] = {
         ),
     )
 }
+_SPLIT = re.compile(r"[Bb](\d{1,4})-?[Cc](\d{1,4})")
+
+
+def parse_split(text: str) -> tuple[int, int]:
+    """`B10-C2` -> (10, 2): classes of the base and of each phase after it; `B0-C4`: all phases alike.
+
+    Raises BadInput for anything else.
+    """
+    match = _SPLIT.fullmatch(text.strip())
+    if match is None or int(match[2]) < 1:
+        raise BadInput(f"split = {text}: write B10-C2 (10 classes, then 2 a phase) or B0-C4 (4 a phase).")
+    return int(match[1]), int(match[2])
 
 
 def protocol_rule(name: str) -> ProtocolRule:
@@ -116,10 +129,25 @@ def _steps(settings: ProtocolSettings, rest: int) -> tuple[int, ...]:
 
 
 def column_name(settings: ProtocolSettings, sizes: tuple[int, ...]) -> str:
-    """How tables call the split: `lfs-10`, `lfh-5`, and `sizes-50-5x10` for a free one."""
+    """How tables call the split: `lfs-10`, `lfh-5`, `mlcil-B10-C2`, and `sizes-50-5x10` for a free one."""
+    if protocol_rule(settings.protocol).label_kind == "multi":
+        return f"{settings.protocol}-{_base_and_step(sizes)}"
     if settings.sizes is None and settings.base is None and settings.step is None:
         rule = protocol_rule(settings.protocol)
         return f"{settings.protocol}-{rule.n_tasks if settings.n_tasks is None else settings.n_tasks}"
+    return _written_out(sizes)
+
+
+def _base_and_step(sizes: tuple[int, ...]) -> str:
+    """`B10-C2` where the phases after the first are alike (B0 where all are), else the sizes."""
+    later = set(sizes[1:])
+    if len(later) > 1:
+        return _written_out(sizes)
+    step = later.pop() if later else sizes[0]
+    return f"B{0 if sizes[0] == step else sizes[0]}-C{step}"
+
+
+def _written_out(sizes: tuple[int, ...]) -> str:
     runs = [(size, len(list(group))) for size, group in groupby(sizes)]
     return "sizes-" + "-".join(f"{count}x{size}" if count > 1 else str(size) for size, count in runs)
 

@@ -30,7 +30,7 @@ def _grouped(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated]
 
 protocol_options = _grouped(
     click.option(
-        "--dataset", metavar="NAME", help="NAME, or NAME-lt for its long tail; default: glyphs100-lt."
+        "--dataset", metavar="NAME", help="NAME, or NAME-lt for its long tail; default: the protocol's."
     ),
     click.option(
         "--n-tasks", type=click.IntRange(min=1), help="Number of phases (with a base: of those after it)."
@@ -39,6 +39,7 @@ protocol_options = _grouped(
         "--base", type=click.IntRange(min=0), help="Classes of the first phase; 0: as many as in the others."
     ),
     click.option("--step", type=click.IntRange(min=1), help="Classes per phase, instead of --n-tasks."),
+    click.option("--split", metavar="B10-C2", help="Short for --base 10 --step 2 (mlcil)."),
     click.option(
         "--sizes",
         type=whole_numbers,
@@ -46,7 +47,9 @@ protocol_options = _grouped(
         help="Classes of every phase, instead of the three above: 11,10,10.",
     ),
     click.option(
-        "--order", metavar="ORDER", help="shuffled (default), ordered, random:SEED, or a file of labels."
+        "--order",
+        metavar="ORDER",
+        help="shuffled (default; mlcil: ordered), ordered, random:SEED, or a file of labels.",
     ),
     click.option("--imbalance", type=click.Choice(PROFILES), help="Profile of class sizes."),
     click.option(

@@ -24,7 +24,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.option(
-    "--protocol", metavar="NAME", help="lfs (default), lfh, ...; see `imbcil-bench list protocols`."
+    "--protocol", metavar="NAME", help="lfs (default), lfh, mlcil, ...; see `imbcil-bench list protocols`."
 )
 @protocol_options
 @click.option("--method", "method", metavar="LEARNER[+PLUGIN...]", multiple=True,

@@ -18,6 +18,7 @@ Examples:
   imbcil-bench show protocol lfs --n-tasks 10
   imbcil-bench show protocol lfs --n-tasks 10 --dataset cifar100-lt --recipe paper --out lfs10.png
   imbcil-bench show protocol lfh --n-tasks 5 --dataset imagenet-subset-lt --order ordered --json
+  imbcil-bench show protocol mlcil --split B10-C2 --dataset voc2007
 """
 
 

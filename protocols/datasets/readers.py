@@ -62,6 +62,10 @@ def read_source(kind: Kind, path: Path, size: int | None, entry: DatasetEntry | 
 
 def rendered_fingerprint(entry: DatasetEntry) -> str:
     """What decides the pixels of an embedded dataset."""
+    if entry.reader == "glyphs-ml":
+        from imbcil.protocols.datasets.glyphs_multi import multi_glyphs_fingerprint
+
+        return multi_glyphs_fingerprint(entry)
     from imbcil.protocols.datasets.glyphs import glyphs_fingerprint
 
     return glyphs_fingerprint(entry)
@@ -69,6 +73,10 @@ def rendered_fingerprint(entry: DatasetEntry) -> str:
 
 def rendered_source(entry: DatasetEntry) -> Source:
     """An embedded dataset, ready to be rendered."""
+    if entry.reader == "glyphs-ml":
+        from imbcil.protocols.datasets.glyphs_multi import multi_glyphs_source
+
+        return multi_glyphs_source(entry)
     from imbcil.protocols.datasets.glyphs import glyphs_source
 
     return glyphs_source(entry)

@@ -14,6 +14,9 @@ Say = Callable[[str], None]
 Images = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 SPLITS = ("train", "test")
+POSITIVE, DIFFICULT, CROWD = 1, 2, 3
+"""Codes of a stored cell of several labels; 0: the class is not in the image. DIFFICULT: all its objects there
+are marked difficult (VOC). CROWD: all its annotations there are of crowds (COCO). See DataSettings."""
 Kind = Literal["npz", "folder", "csv", "cifar", "imagenet", "food101"]
 
 
@@ -31,12 +34,14 @@ class SourceRecord(Frozen):
 
 @dataclass(frozen=True)
 class SplitSource:
-    """Labels [N] in 0..C-1 of one split, and its images."""
+    """Labels [N] in 0..C-1 of one split, and its images. With several labels an image, labels are all -1."""
 
     labels: NDArray[np.int64]
     piece: Callable[[Rows], Callable[[], Images]]
     """Row numbers [n] -> a task that decodes them to [n, size, size, 3]. The task must survive pickling when
     `on_demand` is set: worker processes run it, and it should hold no more than it needs."""
+    targets: NDArray[np.uint8] | None = None
+    """Codes [N, C] of several labels an image (0, POSITIVE, DIFFICULT, CROWD); None: one label an image."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from imbcil.harness.base.errors import MissingData
 from imbcil.protocols.datasets import outlines
-from imbcil.protocols.datasets.glyphs import CHARACTERS, render_class
+from imbcil.protocols.datasets.glyphs import render_class
 from imbcil.protocols.datasets.outlines import EM, FONTS, MASK, font_files, fonts_fingerprint, letter_masks
+from imbcil.protocols.datasets.painting import CHARACTERS
 from imbcil.protocols.library import open_dataset
 from imbcil.protocols.scenario import build_scenario
 from imbcil.protocols.settings import ProtocolSettings
