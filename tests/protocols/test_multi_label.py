@@ -193,14 +193,14 @@ def test_objects_are_long_tailed_in_company_and_the_same_everywhere() -> None:
     objects = draw_objects("train", 2400)
     counts = glyphs_multi.label_matrix(objects).sum(axis=0, dtype=np.int64)
     assert 40 < counts.max() / counts.min() < 100
-    assert ((counts >= 100).sum(), (counts < 20).sum()) == (10, 3)
+    assert ((counts >= 100).sum(), (counts < 20).sum()) == (9, 3)
     assert set((objects >= 0).sum(axis=1)) == {1, 2, 3, 4}
     common = glyphs_multi.RANKS.index(0)
     labels = glyphs_multi.label_matrix(objects).astype(bool)
     others = labels.copy()
     others[:, common] = False
     shared = labels[:, common] & others.any(axis=1)
-    assert shared.sum() > 0.5 * (labels.sum(axis=1) > 1).sum()  # most company is the common class, as in VOC
+    assert shared.sum() > 0.5 * (labels.sum(axis=1) > 1).sum()  # in VOC it is three of four
     assert np.array_equal(draw_objects("train", 100), objects[:100])
 
 
