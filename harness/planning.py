@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from imbcil.harness.compilation import decide_compilation
+from imbcil.harness.hardware import hardware_name
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.overrides import overrides
 from imbcil.harness.phases import phase_steps
@@ -150,4 +151,5 @@ def describe_run(
         command=command_line(plan, request, seed),
         created_ms=now_ms(),
         torch_version=torch.__version__,
+        hardware=hardware_name(torch.device(resolved["device"])),
     )  # fmt: skip

@@ -1,10 +1,11 @@
 """What stands under a table: which metric, which average, under which conditions, from which data."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from imbcil.reports.agreement import SMALLEST_GAP
 from imbcil.reports.grouping import ColumnKey, Conditions
 from imbcil.reports.model import DAGGER, Row
-from imbcil.reports.printed import PublishedRow
+from imbcil.reports.printed import PublishedRow, Stand
 from imbcil.reports.verdicts import FEWEST_SEEDS, LARGEST_DIFFERENCE, WIDEST_INTERVAL
 
 MEASURES = {
@@ -63,6 +64,15 @@ def recipe_name(conditions: Conditions) -> str:
     return f"{conditions.recipe} ({', '.join(marks)})" if marks else conditions.recipe
 
 
+def recipe_sentences(conditions: Conditions, found: Iterable[tuple[str, str]]) -> list[str]:
+    """Which datasets' columns (recipe, dataset) were trained with another recipe than the table's own."""
+    others: dict[str, list[str]] = {}
+    for recipe, dataset in sorted(found):
+        if recipe != conditions.recipe:
+            others.setdefault(recipe, []).append(dataset)
+    return [f"Recipe of {', '.join(datasets)}: {recipe}." for recipe, datasets in others.items()]
+
+
 def data_sentences(columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Iterable[str]]) -> list[str]:
     """Order, profile and digests of each dataset's columns, and which data are embedded."""
     alike: dict[str, list[str]] = {}
@@ -91,7 +101,9 @@ def marks_sentence(rows: Sequence[Row]) -> str:
     return f"{said}."
 
 
-def published_sentences(shown: Sequence[PublishedRow], rows: Sequence[Row], judged: bool) -> list[str]:
+def published_sentences(
+    shown: Sequence[PublishedRow], rows: Sequence[Row], stands: Collection[Stand]
+) -> list[str]:
     """Where printed values come from, how verdicts are found, and how many of them miss by chance."""
     said = []
     for row in {(row.name, row.status): row for row in shown}.values():
@@ -99,14 +111,25 @@ def published_sentences(shown: Sequence[PublishedRow], rows: Sequence[Row], judg
         mark = DAGGER if row.status == "recalled" else ""
         compared = ", ".join(sorted({metric.removeprefix("final/") for _, metric in row.values}))
         said.append(f"Published{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}.")
-    if not judged:
+    if "beside" in stands:
+        return [
+            *said,
+            "In brackets measured minus published; not judged: this recipe is an alternative to the published one.",
+        ]
+    if not {"full", "reduced"} & set(stands):
         return [*said, "They are not compared: recipe, preset or varied axis is not the published one."]
     verdicts = [cell.verdict for row in rows for cell in row.cells if cell.verdict]
     intervals = sum(verdict.judgement in ("verified", "differs") for verdict in verdicts)
     said.append(
         f"In brackets measured minus published; verified: at least {FEWEST_SEEDS} seeds, at most "
         f"{LARGEST_DIFFERENCE:.1f} points apart, 95 % interval at most ± {WIDEST_INTERVAL:.1f}."
+        + ("" if "full" in stands else " A reduced recipe stays undecided.")
     )
     if intervals:
         said.append(f"Of {intervals} such intervals about {0.05 * intervals:.1f} miss by chance.")
+    if any(row.kind == "summary" for row in rows):
+        said.append(
+            "Kendall's tau: learners in the published order minus learners against it, over the pairs whose published "
+            f"values lie more than {SMALLEST_GAP:.0f} point apart (their number)."
+        )
     return said

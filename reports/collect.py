@@ -23,6 +23,7 @@ class StoredRun:
     phases: tuple[Mapping[str, float], ...]  # the metrics of each finished phase
     final: Mapping[str, float]  # `final/*`, derived from `phases`; empty unless finished
     overrides: Mapping[str, object]  # what was changed against recipe and preset, by path
+    origin: str = ""  # empty: this store; else who measured it, as tables say it
 
     @property
     def base_key(self) -> str:

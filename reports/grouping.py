@@ -1,7 +1,7 @@
 """Which runs may share a table, a column, a row and a cell: the rules of comparability in one place."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from imbcil.reports.collect import StoredRun
@@ -44,6 +44,7 @@ class RowKey:
     oracle_memory: bool = False
     reconstruction: bool = False
     unranked: bool = False  # a predictor that costs more than one network
+    origin: str = ""  # who measured it; empty: this store
 
 
 def conditions_of(run: StoredRun) -> Conditions:
@@ -70,11 +71,13 @@ def overrides_of(run: StoredRun) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, _text(value)) for key, value in run.overrides.items()))
 
 
-def by_conditions(runs: Iterable[StoredRun]) -> dict[Conditions, list[StoredRun]]:
+def by_conditions(
+    runs: Iterable[StoredRun], find: Callable[[StoredRun], Conditions] = conditions_of
+) -> dict[Conditions, list[StoredRun]]:
     """Runs that may stand in one table: real data and recipes to the letter first, then by name."""
     groups: dict[Conditions, list[StoredRun]] = {}
     for run in runs:
-        groups.setdefault(conditions_of(run), []).append(run)
+        groups.setdefault(find(run), []).append(run)
     order = sorted(
         groups,
         key=lambda c: (all(r.info.embedded for r in groups[c]), c.reduced, bool(c.overrides), _sort_key(c)),
@@ -101,7 +104,9 @@ def rows_of(runs: Sequence[StoredRun]) -> dict[RowKey, list[StoredRun]]:
             variant = tuple((key, _text(settings.get(key))) for key in telling)
             for predictor in ("", *other_predictors(run)):
                 rows.setdefault(_row_key(run, predictor, variant), []).append(run)
-    order = sorted(rows, key=lambda key: (key.upper_bound, key.method, key.variant, key.predictor))
+    order = sorted(
+        rows, key=lambda key: (key.upper_bound, key.method, key.origin, key.variant, key.predictor)
+    )
     return {key: rows[key] for key in order}
 
 
@@ -121,6 +126,7 @@ def _row_key(run: StoredRun, predictor: str, variant: tuple[tuple[str, str], ...
         oracle_memory=info.oracle_memory,
         reconstruction=info.reconstruction,
         unranked=(predictor or _primary(run)) in info.unranked_predictors,
+        origin=run.origin,
     )
 
 

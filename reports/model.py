@@ -21,10 +21,15 @@ class Cell:
     verdict: Verdict | None = None
     images: bool = True  # whether the column's data are on this machine
     mark: Mark = ""
+    said: str = ""  # of a summary row: its number in words
+    number: float | None = None  # the same, unrounded
+    count: int | None = None  # over how many pairs or cells
 
     @property
     def text(self) -> str:
         """`35.40 ± 0.31 (3)`: mean, standard deviation, seeds; or the printed value and where it stands."""
+        if self.said:
+            return self.said
         if self.published is not None:
             said = (
                 self.verdict if self.images else None
@@ -38,9 +43,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A learner's measured row, or the printed row that belongs to it."""
+    """A learner's measured row, the printed row that belongs to it, or what sums up the columns."""
 
-    kind: Literal["measured", "published"]
+    kind: Literal["measured", "published", "summary"]
     label: str
     method: str
     cells: tuple[Cell, ...]  # one for each slot
@@ -49,6 +54,7 @@ class Row:
     status: str = ""  # of a published row: primary, secondary, recalled
     source: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)  # in which it differs from its neighbours
+    origin: str = ""  # of a measured row: who made it; empty: this store
 
     @property
     def heading(self) -> str:

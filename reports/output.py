@@ -30,14 +30,19 @@ def chosen_format(given: str | None, out: Path | None) -> str:
 
 def write_report(report: Report, form: str, out: Path | None) -> None:
     """Print a report, or write it to `out`. Raises BadInput when the file cannot be written."""
+    if out is None and form == "terminal":
+        Console(highlight=False).print(TerminalReport(report))
+    else:
+        write_text(_terminal_text(report) if form == "terminal" else as_text(report, form), out)
+
+
+def write_text(text: str, out: Path | None) -> None:
+    """Print a text as it is, or write it to `out`. Raises BadInput when the file cannot be written."""
     if out is None:
-        if form == "terminal":
-            Console(highlight=False).print(TerminalReport(report))
-        else:
-            Console(highlight=False).out(as_text(report, form), end="")
+        Console(highlight=False).out(text, end="")
         return
     try:
-        atomic_write(out, _terminal_text(report) if form == "terminal" else as_text(report, form))
+        atomic_write(out, text)
     except RunStopped as error:
         reason = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
         raise BadInput(f"Cannot write --out {out}: {reason}.") from None

@@ -1,14 +1,14 @@
 """What a table should show: the reader's choices, and layouts by name (`layouts/*.yaml`)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import UnknownName
 from imbcil.harness.base.yaml_files import parse_yaml
 from imbcil.reports.collect import StoredRun
-from imbcil.reports.grouping import ColumnKey, Conditions
+from imbcil.reports.grouping import ColumnKey, Conditions, conditions_of
 
 FOLDER = "imbcil.reports.layouts"
 NO_LAYOUTS = ("labels.yaml",)
@@ -29,6 +29,13 @@ class Layout(Frozen):
     metrics: tuple[str, ...] = ()
     columns: tuple[Mapping[str, tuple[str, ...]], ...]  # dataset -> its columns, in order
     methods: tuple[str, ...]
+    only: Mapping[str, tuple[str, ...]] = {}  # recipe -> the rows that it has; others have all
+
+    alike: Mapping[str, str] = {}  # recipe -> the one whose table it shares: the same rules for other images
+
+    def methods_of(self, recipe: str) -> tuple[str, ...]:
+        """The rows of one recipe's table."""
+        return self.only.get(recipe, self.methods)
 
     def planned(self) -> list[ColumnKey]:
         """The layout's columns before anything was run: without a family."""
@@ -43,12 +50,17 @@ class Layout(Frozen):
         """The conditions under which the layout's first table is meant to be filled."""
         return Conditions(self.recipes[0], self.presets[0], self.memory, "any precision", ("model",))
 
+    def conditions_of(self, run: StoredRun) -> Conditions:
+        """Those of the table in which the run stands."""
+        found = conditions_of(run)
+        return replace(found, recipe=self.alike.get(found.recipe, found.recipe))
+
     def takes(self, run: StoredRun) -> bool:
         """Whether a run belongs into this layout."""
         info = run.info
         return (
-            info.method in self.methods
-            and info.recipe in self.recipes
+            info.method in self.methods_of(info.recipe)
+            and info.recipe in (*self.recipes, *self.alike)
             and info.preset in self.presets
             and info.memory == self.memory
             and any(

@@ -15,6 +15,7 @@ from imbcil.reports.grouping import ColumnKey, Conditions
 FOLDER = "imbcil.reports.published"
 ORDERED = "-ordered"
 Status = Literal["primary", "secondary", "recalled"]
+Stand = Literal["full", "reduced", "beside", "apart"]  # of measured numbers to printed ones
 
 
 class PublishedValue(Frozen):
@@ -39,6 +40,7 @@ class PublishedTable(Frozen):
     title: str
     recipes: tuple[str, ...]
     reduced: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     preset: Literal["released", "sound"] = "released"
     imbalance: str
     metrics: Mapping[str, str]
@@ -46,13 +48,16 @@ class PublishedTable(Frozen):
     datasets: Mapping[str, str] = {}  # name as printed -> ours, where they differ
     seeds: int | None = None  # runs behind a value; None: unknown
 
-    def judges(self, conditions: Conditions) -> bool:
-        """Whether numbers made under these conditions may be compared with the printed ones."""
-        return (
-            conditions.recipe in (*self.recipes, *self.reduced)
-            and conditions.preset == self.preset
-            and conditions.vary == ("model",)
-        )
+    def stand(self, conditions: Conditions) -> Stand:
+        """What may be said of numbers made under these conditions: `full` judged, `reduced` undecided, `beside` their
+        difference alone, `apart` nothing."""
+        if conditions.preset != self.preset or conditions.vary != ("model",):
+            return "apart"
+        if conditions.recipe in self.recipes:
+            return "reduced" if conditions.reduced else "full"
+        if conditions.recipe in self.reduced:
+            return "reduced"
+        return "beside" if conditions.recipe in self.beside else "apart"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from imbcil.reports.labels import legend, row_label, row_tags, short_names
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 from imbcil.reports.plan import MULTI_LABEL, SINGLE_LABEL, Layout, Request
 from imbcil.reports.printed import PublishedRow, published_rows
-from imbcil.reports.printed_rows import attach_printed_rows
+from imbcil.reports.printed_rows import agreement_rows, attach_printed_rows
 from imbcil.reports.ranking import needed_slots, with_marks
 
 
@@ -44,12 +44,13 @@ def build_report(collection: Collection, request: Request | None = None) -> Repo
         finished = [run for run in finished if request.layout.takes(run)]
         unfinished = [run for run in unfinished if request.layout.takes(run)]
     _require_known(request, finished)
-    groups = by_conditions(finished)
+    conditions_in = request.layout.conditions_of if request.layout else conditions_of
+    groups = by_conditions(finished, conditions_in)
     if request.layout and not groups:
         groups = {request.layout.conditions(): []}
     tables = []
     for conditions, runs in groups.items():
-        waiting = [run for run in unfinished if conditions_of(run) == conditions]
+        waiting = [run for run in unfinished if conditions_in(run) == conditions]
         table = _build(_Group(conditions, runs, waiting, request))
         if table.slots:
             tables.append(table)
@@ -64,6 +65,8 @@ def _build(group: _Group) -> Table:
     rows = with_marks(_with_gaps_named(rows, slots, group), slots)
     printed = _printed(group, columns)
     shown = attach_printed_rows(rows, printed, slots, group.conditions, _unchanged(group.runs))
+    if group.request.layout:
+        shown += agreement_rows(rows, printed, slots, group.conditions)
     layout = group.request.layout
     return Table(
         title=captions.title(layout.title if layout else "Results", group.conditions),
@@ -113,7 +116,7 @@ def _rows(group: _Group) -> dict[RowKey, list[StoredRun]]:
     if not group.request.layout:
         return rows
     planned: dict[RowKey, list[StoredRun]] = {}
-    for method in group.request.layout.methods:
+    for method in group.request.layout.methods_of(group.conditions.recipe):
         mine = {key: runs for key, runs in rows.items() if key.method == method}
         planned |= mine or {RowKey(method): []}
     return planned
@@ -128,6 +131,7 @@ def _row(key: RowKey, runs: Sequence[StoredRun], slots: Sequence[Slot], group: _
         tags=row_tags(key),
         cells=tuple(_cell(key, runs, slot, group) for slot in slots),
         settings=dict(key.variant),
+        origin=key.origin,
     )
 
 
@@ -172,13 +176,15 @@ def _printed(group: _Group, columns: tuple[ColumnKey, ...]) -> list[PublishedRow
 
 def _methods(group: _Group) -> Sequence[str]:
     layout: Layout | None = group.request.layout
-    return layout.methods if layout else sorted({run.info.method for run in group.runs})
+    if layout:
+        return layout.methods_of(group.conditions.recipe)
+    return sorted({run.info.method for run in group.runs})
 
 
-def _unchanged(runs: Sequence[StoredRun]) -> set[tuple[str, ColumnKey]]:
-    """Cells of which every run follows recipe and preset to the letter."""
-    changed = {(run.info.method, column_of(run)) for run in runs if run.overrides}
-    return {(run.info.method, column_of(run)) for run in runs} - changed
+def _unchanged(runs: Sequence[StoredRun]) -> set[tuple[str, str, ColumnKey]]:
+    """Cells (learner, origin, column) of which every run follows recipe and preset to the letter."""
+    changed = {(run.info.method, run.origin, column_of(run)) for run in runs if run.overrides}
+    return {(run.info.method, run.origin, column_of(run)) for run in runs} - changed
 
 
 def _caption(
@@ -190,10 +196,11 @@ def _caption(
     said = [captions.metric_sentence(metric) for metric in dict.fromkeys(slot.metric for slot in slots)]
     said.append(captions.marks_sentence(rows))
     said.append(captions.conditions_sentence(group.conditions) if group.runs else "Nothing was run here yet.")
+    said += captions.recipe_sentences(group.conditions, {(r.info.recipe, r.info.dataset) for r in group.runs})
     said += captions.data_sentences(tuple(dict.fromkeys(slot.column for slot in slots)), digests)
     if printed:
-        judged = any(row.table.judges(group.conditions) for row in printed)
-        said += captions.published_sentences(printed, rows, judged)
+        stands = {row.table.stand(group.conditions) for row in printed}
+        said += captions.published_sentences(printed, rows, stands)
     return said + legend(set(_methods(group)), short_names())
 
 

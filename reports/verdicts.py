@@ -5,7 +5,7 @@ from typing import Literal
 
 from imbcil.reports.aggregate import Summary
 
-Judgement = Literal["verified", "undecided", "differs", "not run", "no images here"]
+Judgement = Literal["verified", "undecided", "differs", "not run", "no images here", "not judged"]
 
 LARGEST_DIFFERENCE = 1.0  # points
 WIDEST_INTERVAL = 1.5  # half-width of the 95 % interval, points

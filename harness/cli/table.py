@@ -22,6 +22,12 @@ FORMATS = ("terminal", "markdown", "latex", "html", "csv", "json")
 @click.option(
     "--include-recalled", is_flag=True, help="Printed values that nobody could look up again, marked †."
 )
+@click.option(
+    "--measured",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file of `imbcil-bench export`, shown in rows of its own; repeatable.",
+)
 def command(
     name: str | None,
     store: str | None,
@@ -29,16 +35,19 @@ def command(
     metrics: tuple[str, ...],
     out: Path | None,
     include_recalled: bool,
+    measured: tuple[Path, ...],
 ) -> None:
     """Learners as rows, protocol × dataset as columns: mean ± std over seeds, beside published values.
 
-    NAME is a layout with rows and columns of its own, such as `poster`.
+    NAME is a layout with rows and columns of its own, such as `poster`; it also shows what the project measured.
     """
     from imbcil.harness.store.layout import Store, store_root
     from imbcil.reports.output import chosen_format, write_report
     from imbcil.reports.request import requested_report
 
-    report = requested_report(Store(store_root(store)), name, metrics, include_recalled=include_recalled)
+    report = requested_report(
+        Store(store_root(store)), name, metrics, include_recalled=include_recalled, measured=measured
+    )
     for sentence in report.warnings:
         click.echo(f"Warning: {sentence}", err=True)
     write_report(report, chosen_format(form, out), out)

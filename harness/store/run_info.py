@@ -59,3 +59,4 @@ class RunInfo(Frozen):
     command: str = ""  # what a person types to repeat the run
     created_ms: int = 0
     torch_version: str = ""
+    hardware: str = ""  # "NVIDIA H200"; of a processor with its threads

@@ -17,6 +17,7 @@ thead tr:last-child th { border-bottom: 2px solid #8889; font-size: .85em; }
 tbody tr.measured { border-top: 1px solid #8884; }
 tr.published th, tr.published td { font-style: italic; opacity: .8; padding-top: 0; }
 tr.published th { padding-left: 1.8rem; }
+tbody tr.summary { border-top: 1px solid #8889; }
 h2 { font-size: 1.15rem; }
 figcaption, .notes { font-size: .85em; max-width: 60rem; margin-top: .8rem; }
 small { display: block; }

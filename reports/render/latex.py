@@ -45,7 +45,7 @@ def _table(table: Table) -> str:
         r"\toprule",
         *_head(table),
         r"\midrule",
-        *map(_row, table.rows),
+        *_body(table),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -66,6 +66,16 @@ def _head(table: Table) -> list[str]:
         rows.append(" & ".join(["", *cells]) + r" \\")
     rows.append(" & ".join(["learner", *(escape(slot.metric_name) for slot in table.slots)]) + r" \\")
     return rows
+
+
+def _body(table: Table) -> list[str]:
+    """All rows; a rule before those that sum up the columns."""
+    lines: list[str] = []
+    for row in table.rows:
+        if row.kind == "summary" and r"\midrule" not in lines:
+            lines.append(r"\midrule")
+        lines.append(_row(row))
+    return lines
 
 
 def _row(row: Row) -> str:

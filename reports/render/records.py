@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 
 FIELDS = (
-    *("kind", "label", "method", "predictor", "settings", "tags", "status", "source"),
+    *("kind", "label", "method", "predictor", "settings", "tags", "status", "source", "origin"),
     *("column", "dataset", "order", "imbalance", "embedded", "family", "metric"),
     *("recipe", "reduced", "overrides", "preset", "memory", "precision", "vary"),
     *("state", "mean", "std", "half_width_95", "n", "seeds", "mark", "published", "difference", "verdict"),
@@ -18,7 +18,7 @@ def cell_records(report: Report) -> Iterator[dict[str, Value]]:
     for table in report.tables:
         for row in table.rows:
             for slot, cell in zip(table.slots, row.cells, strict=True):
-                if row.kind == "measured" or cell.published is not None:
+                if row.kind == "measured" or cell.published is not None or cell.said:
                     yield {
                         **row_fields(row),
                         **slot_fields(slot),
@@ -37,6 +37,7 @@ def row_fields(row: Row) -> dict[str, Value]:
         "tags": " ".join(tag.replace(" ", "-") for tag in row.tags),
         "status": row.status,
         "source": row.source,
+        "origin": row.origin,
     }
 
 
@@ -68,6 +69,9 @@ def conditions_fields(table: Table) -> dict[str, Value]:
 
 def cell_fields(cell: Cell) -> dict[str, Value]:
     measured, said = cell.measured, cell.verdict
+    if cell.said:
+        empty = dict.fromkeys(FIELDS[FIELDS.index("state") :])
+        return {**empty, "state": "summary", "mean": cell.number, "n": cell.count}
     state = "measured" if measured else "published" if cell.published is not None else "not run"
     return {
         "state": state if cell.images or state != "not run" else "no images here",

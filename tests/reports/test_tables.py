@@ -364,3 +364,76 @@ def test_seeds_that_vary_the_order_form_one_family(store):
     assert texts(table)["icarl"] == ["30.50 ± 0.71 (2)"]
     said = " ".join(table.caption)
     assert "family bbbbbbbb of 2 scenarios" in said and "seeds vary the class order" in said
+
+
+# --- the poster, and what others measured ---------------------------------------------------------------------------
+
+
+def poster_rows(store, **changes):
+    found = collect(store)
+    table = build_report(replace(found, **changes), Request(layout=load_layout("poster"))).tables[0]
+    return {row.heading: row for row in table.rows}, table
+
+
+def test_the_poster_sums_up_each_column_by_tau_and_distance(store):
+    for method, accuracy in (("icarl", 22.83), ("wa", 30.63), ("il2m", 30.37)):  # printed 21.83, 27.63, 31.37
+        add_run(store, method, accuracy)
+    rows, table = poster_rows(store)
+    tau, distance = rows["Kendall's tau (pairs)"], rows["mean |difference| (cells)"]
+    assert [cell.text for cell in tau.cells] == ["0.33 (3)"] + [""] * 11
+    assert [cell.text for cell in distance.cells] == ["1.67 (3)"] + [""] * 11
+    assert any("published values lie more than 1 point apart" in said for said in table.caption)
+
+
+def test_the_poster_compares_nothing_of_preset_sound(store):
+    add_run(store, "icarl", 22.83, preset="sound")
+    rows, _ = poster_rows(store)
+    assert "Kendall's tau (pairs)" not in rows
+    assert rows["iCaRL (published, primary)"].cells[0].text == "21.83"
+
+
+def test_rows_with_strong_augmentation_stand_apart_with_a_difference_but_no_judgement(store):
+    for seed in range(3):
+        add_run(store, "foster", 30.43, seed=seed, recipe="paper-aa")
+        add_run(store, "icarl", 30.43, seed=seed, recipe="paper-aa")  # not one of the three
+    rows, table = poster_rows(store)
+    assert [row.method for row in table.rows if row.kind == "measured"] == [
+        *("foster", "mafdrc", "foster+two_stage")
+    ]
+    assert rows["FOSTER (published, primary)"].cells[0].text == "30.43 (+0.00, not judged)"
+    assert "Kendall's tau (pairs)" not in rows
+
+
+def test_what_the_project_measured_has_rows_and_verdicts_of_its_own(store):
+    for seed in range(3):
+        add_run(store, "icarl", 21.83, seed=seed)
+    found = collect(store).finished
+    theirs = tuple(
+        replace(run, origin="measured by the project", final={TASK_MEAN: 25.0 + run.info.seed / 10})
+        for run in found
+    )
+    rows, table = poster_rows(store, finished=(*found, *theirs))
+    assert rows["icarl"].cells[0].text == "21.83 ± 0.00 (3)"
+    assert rows["icarl (measured by the project)"].cells[0].text == "25.10 ± 0.10 (3)"
+    printed = [row.cells[0].text for row in table.rows if row.label == "iCaRL"]
+    assert printed == ["21.83 (+0.00, verified)", "21.83 (+3.27, differs)"]
+    distances = [row.cells[0].text for row in table.rows if row.label.startswith("mean |")]
+    assert distances == ["0.00 (1)", "3.27 (1)"]
+
+
+def test_the_poster_needs_no_store_row_where_only_the_project_measured(store):
+    add_run(store, "icarl", 30)
+    theirs = tuple(replace(run, origin="measured by the project") for run in collect(store).finished)
+    rows, _ = poster_rows(store, finished=theirs)
+    assert "icarl" not in rows and rows["icarl (measured by the project)"].cells[0].text == "30.00 (1)"
+    assert "wa" in rows
+
+
+def test_columns_of_large_images_share_the_table_of_the_recipe_that_theirs_follows(store):
+    add_run(store, "icarl", 21.83)
+    add_run(store, "icarl", 33.75, dataset="imagenet-subset-lt", recipe="paper-224")
+    rows, table = poster_rows(store)
+    cells = [cell.text for cell in rows["icarl"].cells]
+    assert (cells[0], cells[4]) == ("21.83 (1)", "33.75 (1)")
+    assert rows["iCaRL (published, primary)"].cells[4].text == "33.75 (+0.00, undecided)"
+    assert "Recipe of imagenet-subset-lt: paper-224." in table.caption
