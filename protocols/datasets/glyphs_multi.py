@@ -32,7 +32,8 @@ CLASSES = tuple(sorted("mX~ΣLЖðTrΩG€FRΦ4ß7ЋΨ"))  # lexicographic, the 
 # Rank by label, 0 the most frequent: as in VOC, neither head nor tail sits in one phase.
 RANKS = (11, 6, 15, 3, 9, 18, 1, 13, 7, 16, 4, 10, 19, 2, 0, 14, 5, 17, 8, 12)
 GROUPS = (0, 0, 1, 0, 2, 0, 0, 1, 2, 1, 2, 1, 1, 0, 3, 2, 1, 2, 0, 2)  # by label; 3 keeps company with all
-ALONE, IN_COMPANY, JOINS_ALL = 1, 8, 12  # how strongly a class draws one of another, its own, the common group
+# How strongly a class draws one of another group, of its own, and of the group that joins all.
+ALONE, IN_COMPANY, JOINS_ALL = 1, 8, 12
 RHO = {"train": 50.0, "test": 10.0}  # most over least frequent class, first objects
 OBJECTS = (0.62, 0.90, 0.98, 1.0)  # an image has at most 1, 2, 3, 4 objects with these probabilities
 _BLOCK = 100  # images drawn from one generator
@@ -41,7 +42,7 @@ _DISTRACTORS = 2
 
 def multi_glyphs_fingerprint(entry: DatasetEntry) -> str:
     """Of everything that decides labels and pixels."""
-    rule = f"{CLASSES}:{RANKS}:{GROUPS}:{RHO}:{OBJECTS}"
+    rule = f"{CLASSES}:{RANKS}:{GROUPS}:{RHO}:{OBJECTS}:{ALONE}:{IN_COMPANY}:{JOINS_ALL}"
     counts = f"{entry.train_images}:{entry.test_images}:{entry.size}"
     return f"glyphs-ml:{VERSION}:{counts}:{rule}:{CHARACTERS}:{fonts_fingerprint()}"
 
