@@ -27,18 +27,22 @@ def phase_metrics(
     phase_of_class: Ints,
     counts: Ints,
     history: Floats,
+    regrouped: Mapping[str, Ints] | None = None,
 ) -> dict[str, float]:
     """All `phase/*` metrics after the newest phase.
 
     scores: predictor -> [N, K], the first is primary; labels [N] in 0..K-1 (arrival ids); phase_of_class [K],
     the phase in which each class arrived; counts [K], training images of the raw profile; history [t, K],
     per-class accuracy in percent after earlier phases, NaN where a class was unseen or had no test image.
+    regrouped: other counts [K] by which classes are grouped too; `{"rho100": ...}` gives `acc_many_rho100`, ....
     Raises ValueError when shapes do not fit together.
     """
     _require_fitting(scores, labels, phase_of_class, counts, history)
     primary, *others = scores
     hits = _hits(scores[primary], labels)
     found = _accuracies(hits, labels, phase_of_class, counts)
+    for name, other in (regrouped or {}).items():
+        found |= {f"{key}_{name}": value for key, value in _by_group(hits, labels, other).items()}
     now = _class_means(hits, labels, len(phase_of_class))
     found |= _forgetting(now, history, phase_of_class, counts)
     for name in others:
@@ -99,14 +103,18 @@ def spearman(left: Floats, right: Floats) -> float:
 def _accuracies(hits: Floats, labels: Ints, phase_of_class: Ints, counts: Ints) -> dict[str, float]:
     arrived = phase_of_class[labels]
     newest = phase_of_class.max()
-    group = np.array(count_groups(counts))[labels]
     return {
         "acc_total": _percent(hits),
         "acc_task_mean": _task_mean(hits, labels, phase_of_class),
         "acc_new": _percent(hits[arrived == newest]),
         "acc_old": _percent(hits[arrived < newest]),
-        **{f"acc_{name}": _percent(hits[group == name]) for name in GROUPS},
+        **_by_group(hits, labels, counts),
     }
+
+
+def _by_group(hits: Floats, labels: Ints, counts: Ints) -> dict[str, float]:
+    group = np.array(count_groups(counts))[labels]
+    return {f"acc_{name}": _percent(hits[group == name]) for name in GROUPS}
 
 
 def _forgetting(now: Floats, history: Floats, phase_of_class: Ints, counts: Ints) -> dict[str, float]:

@@ -39,7 +39,15 @@ def write_phase_report(
     counts = np.asarray(info.raw_counts)[: len(phase_of_class)]
     measure = measures(info)
     history = class_history(folder, next(iter(scores)), phase, len(phase_of_class), measure)
-    metrics = measure.metrics(scores, measure.truth(arrays), phase_of_class, counts, history)
+    again = {"regrouped": {"rho100": np.asarray(info.rho100_counts)[: len(phase_of_class)]}}
+    metrics = measure.metrics(
+        scores,
+        measure.truth(arrays),
+        phase_of_class,
+        counts,
+        history,
+        **(again if info.rho100_counts else {}),
+    )
     metrics |= {f"phase/{name}": value for name, value in quality.items()}
     for name, value in learner.tools.logged.items():
         metrics[f"phase/{info.learner}/{name}"] = value

@@ -130,6 +130,7 @@ def describe_run(
         family=scenario.family or "",
         class_names=scenario.class_names,
         raw_counts=tuple(int(count) for count in scenario.raw_counts),
+        rho100_counts=_rho100_counts(scenario),
         phases=tuple(
             PhaseInfo(
                 lo=phase.lo, hi=phase.hi, classes=phase.classes,
@@ -153,3 +154,11 @@ def describe_run(
         torch_version=torch.__version__,
         hardware=hardware_name(torch.device(resolved["device"])),
     )  # fmt: skip
+
+
+def _rho100_counts(scenario: Scenario) -> tuple[int, ...]:
+    """Class sizes at rho 100 where they are others: by them a table can group classes alike at every rho."""
+    counts = scenario.rho100_counts
+    if counts is None or (counts == scenario.raw_counts).all():
+        return ()
+    return tuple(int(count) for count in counts)

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
@@ -24,6 +24,9 @@ class Optimisation(Frozen):
     schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
     milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()  # epochs
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # at a milestone or after `patience` bad epochs
+    warmup: Annotated[int, Field(ge=0)] = (
+        0  # epochs in which the rate rises: epoch e (from 0) has (e + 1) / warmup
+    )
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: epochs without a better validation loss
     lr_min: NotNegative = 1e-4  # plateau: stop when the learning rate falls below
     weight_decay: NotNegative = 0.0
@@ -36,7 +39,17 @@ class Optimisation(Frozen):
     def _consistent(self) -> Self:
         if self.milestones and self.schedule != "multistep":
             raise ValueError(f"milestones need schedule: multistep, not {self.schedule}")
+        if self.warmup and self.schedule in ("one_cycle", "plateau"):
+            raise ValueError(f"warmup goes with constant, multistep or cosine, not {self.schedule}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_warmup(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """No warm-up is not written out: settings of runs from before it existed keep their identity."""
+        content: dict[str, Any] = handler(self)
+        if not content.get("warmup"):
+            content.pop("warmup", None)
+        return content
 
     def divided(self, divisor: int) -> Self:
         """All epochs and milestones divided and rounded up: a reduced recipe of the same shape."""
@@ -46,6 +59,7 @@ class Optimisation(Frozen):
             update={
                 "epochs": math.ceil(self.epochs / divisor),
                 "milestones": tuple(math.ceil(epoch / divisor) for epoch in self.milestones),
+                "warmup": math.ceil(self.warmup / divisor),
             }
         )
 
@@ -54,11 +68,15 @@ class Optimisation(Frozen):
         if not self.epochs:
             return self.model_copy(update=changes)
         marks = tuple(round(epoch * share) for epoch in self.milestones)
-        epochs = max(round(self.epochs * share), 1)
-        return self.model_copy(update={"epochs": epochs, "milestones": marks, **changes})
+        epochs, warmup = max(round(self.epochs * share), 1), round(self.warmup * share)
+        return self.model_copy(update={"epochs": epochs, "milestones": marks, "warmup": warmup, **changes})
 
     def lr_scale(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """Factor on `lr` at `step` of `steps` in `epoch` (all 0-based); 1 throughout for plateau."""
+        rising = (epoch + 1) / self.warmup if epoch < self.warmup else 1.0
+        return rising * self._scheduled(epoch, step, steps)
+
+    def _scheduled(self, epoch: int, step: int, steps: int) -> float:
         if self.schedule == "multistep":
             return self.factor ** sum(epoch >= milestone for milestone in self.milestones)
         if self.schedule == "cosine":

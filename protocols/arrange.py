@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.catalogue import DatasetEntry, TailRule, split_name
 from imbcil.protocols.holdout import split_holdout
-from imbcil.protocols.imbalance import DEFAULT_RHO, class_quotas
+from imbcil.protocols.imbalance import DEFAULT_RHO, Rank, class_quotas
 from imbcil.protocols.orders import class_order
 from imbcil.protocols.sampling import Rows, rows_by_class, sample_rows
 from imbcil.protocols.settings import ProtocolSettings
@@ -73,6 +73,7 @@ class Arrangement:
     train_fixed: bool  # every class keeps the same training images under every order
     test_fixed: bool  # and the same test images, whatever the order and the sample
     targets: MultiTargets | None = None  # several labels an image
+    rho100: NDArray[np.int64] | None = None  # [C] by original label: the exp profile's sizes at rho 100
 
     def train_rows(self) -> Rows:
         """Every training row of every phase, the hold-out included; ascending and once each with several labels
@@ -103,7 +104,10 @@ def arrange(settings: ProtocolSettings, entry: DatasetEntry | None, labels: Data
     phases = _phases(sizes, order, kept, test, settings, quirk)
     by_label = kind == "none" or (kind != "few-shot" and rule.rank == "label")
     test_fixed = kind == "none" or not (entry and entry.tailed_test)
-    return Arrangement(order, sizes, kind, rho, quirk, tuple(kept), phases, by_label, test_fixed)
+    at_100 = _rho100_sizes(labels.train, settings, rule, order) if kind == "exp" else None
+    return Arrangement(
+        order, sizes, kind, rho, quirk, tuple(kept), phases, by_label, test_fixed, rho100=at_100
+    )
 
 
 def _profile_of(settings: ProtocolSettings) -> tuple[str, float]:
@@ -131,9 +135,19 @@ def _kept_rows(
     if kind == "none":
         return rows
     available = np.array([len(mine) for mine in rows], dtype=np.int64)
-    rank = rule.ordered_rank if settings.order == "ordered" else rule.rank
-    quotas = class_quotas(kind, rho, available, order, rank)
+    quotas = class_quotas(kind, rho, available, order, _rank(settings, rule))
     return sample_rows(rows, quotas, rule.sampling, settings.data.sampling_seed + settings.sample_shift)
+
+
+def _rank(settings: ProtocolSettings, rule: TailRule) -> Rank:
+    return rule.ordered_rank if settings.order == "ordered" else rule.rank
+
+
+def _rho100_sizes(
+    labels: NDArray[np.int64], settings: ProtocolSettings, rule: TailRule, order: tuple[int, ...]
+) -> NDArray[np.int64]:
+    available = np.bincount(labels, minlength=len(order)).astype(np.int64)
+    return class_quotas("exp", DEFAULT_RHO, available, order, _rank(settings, rule))
 
 
 def _phases(

@@ -64,6 +64,7 @@ class Scenario:
     images: ImageArrays | None
     arrival_id: NDArray[np.int64]  # [C] original label -> arrival id
     switches: Mapping[str, str] = field(default_factory=dict)  # "multi": difficult and crowd as applied
+    rho100_counts: NDArray[np.int64] | None = None  # [C] by arrival id: the exp profile's sizes at rho 100
 
 
 def build_scenario(
@@ -148,6 +149,7 @@ def _assemble(
         images=images,
         arrival_id=np.argsort(np.asarray(arranged.order)).astype(np.int64),
         switches=_switches(arranged.targets),
+        rho100_counts=None if arranged.rho100 is None else arranged.rho100[list(arranged.order)],
     )
 
 

@@ -20,6 +20,7 @@ class ProtocolRule:
     dataset: str = "glyphs100-lt"
     order: str = "shuffled"
     label_kind: str = "single"
+    one_phase: bool = False  # all classes at once; no key may split them
 
 
 RULES: Mapping[str, ProtocolRule] = {
@@ -37,6 +38,13 @@ RULES: Mapping[str, ProtocolRule] = {
             dataset="glyphs20-ml",
             order="ordered",
             label_kind="multi",
+        ),
+        ProtocolRule(
+            "static",
+            "all classes in one phase, as long-tailed recognition trains",
+            lambda n: n,
+            n_tasks=1,
+            one_phase=True,
         ),
     )
 }
@@ -90,6 +98,8 @@ def equal_parts(total: int, parts: int) -> tuple[int, ...]:
 def phase_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
     """Classes per phase, in order; they sum to `n_classes`. Raises BadInput for an impossible split."""
     rule = protocol_rule(settings.protocol)
+    if rule.one_phase:
+        return _one_phase(settings, n_classes)
     if settings.sizes is not None:
         return _explicit_sizes(settings, n_classes)
     base = rule.base(n_classes) if settings.base is None else settings.base
@@ -102,6 +112,15 @@ def phase_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
     if not rest and settings.n_tasks is None:
         return head
     return head + equal_parts(rest, rule.n_tasks if settings.n_tasks is None else settings.n_tasks)
+
+
+def _one_phase(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+    for key in ("n_tasks", "base", "step", "sizes"):
+        if getattr(settings, key) not in (None, 1 if key == "n_tasks" else None):
+            raise BadInput(
+                f"{key} splits the classes, and {settings.protocol} trains on all of them in one phase; leave it out."
+            )
+    return (n_classes,)
 
 
 def _explicit_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:

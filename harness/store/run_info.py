@@ -46,6 +46,9 @@ class RunInfo(Frozen):
     memory_labels: str = ""  # and what exemplars do
     class_names: tuple[str, ...]  # by arrival id
     raw_counts: tuple[int, ...]  # by arrival id: images of the profile before the hold-out
+    rho100_counts: tuple[
+        int, ...
+    ] = ()  # the same at rho 100, where the profile is exponential with another rho
     phases: tuple[PhaseInfo, ...]
     predictors: tuple[str, ...] = ()  # as the learner names them; the first is primary
     unranked_predictors: tuple[str, ...] = ()  # such as FOSTER's boosted net

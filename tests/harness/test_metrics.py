@@ -178,6 +178,22 @@ def test_groups_follow_the_bounds_of_the_field():
     assert count_groups(np.array([101, 100, 20, 19, 0])) == ("many", "medium", "medium", "few", "few")
 
 
+def test_classes_can_be_grouped_by_the_sizes_of_another_profile_too():
+    labels = np.repeat(np.arange(4), 5)
+    scores = np.eye(4, dtype=np.float32)[labels]
+    scores[labels == 3] = [1, 0, 0, 0]  # the last class is never found
+    scores[0] = [0, 1, 0, 0]  # nor one image of the first
+    counts, others = np.array([500, 300, 200, 50]), np.array([500, 60, 10, 5])
+    found = phase_metrics(
+        {"fc": scores}, labels, np.zeros(4, int), counts, np.empty((0, 4)), {"rho100": others}
+    )
+    assert {key: value for key, value in found.items() if "rho100" in key} == {
+        "phase/acc_many_rho100": 80.0, "phase/acc_medium_rho100": 100.0, "phase/acc_few_rho100": 50.0,
+    }  # fmt: skip
+    assert found["phase/acc_many"] == approx(100 * 14 / 15)
+    assert "final/last_acc_few_rho100" in final_metrics([found])
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_spearman_agrees_with_scipy_on_tied_values(seed):
     rng = np.random.default_rng(seed)

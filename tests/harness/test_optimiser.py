@@ -261,10 +261,34 @@ def test_a_quarter_of_a_recipe_rounds_epochs_and_milestones_up():
     assert Optimisation(epochs=0).divided(4).epochs == 0
 
 
+def test_the_rate_rises_over_the_first_epochs_and_then_follows_its_schedule():
+    """LDAM-DRW's CIFAR schedule in numbers: a fifth more each epoch, then 0.01 from epoch 160, 0.0001 from 180 on."""
+    optim = Optimisation(epochs=200, schedule="multistep", milestones=(160, 180), factor=0.01, warmup=5)
+    scales = [optim.lr_scale(epoch) for epoch in (0, 1, 4, 5, 159, 160, 179, 180)]
+    assert scales == pytest.approx([0.2, 0.4, 1, 1, 1, 0.01, 0.01, 0.0001])
+    quarter = optim.divided(4)
+    assert (quarter.epochs, quarter.milestones, quarter.warmup) == (50, (40, 45), 2)
+    assert optim.shortened(0.15).warmup == 1
+
+
+def test_without_a_rise_settings_are_written_as_they_always_were():
+    """Runs from before warm-up existed keep their identity."""
+    assert "warmup" not in Optimisation().model_dump(mode="json")
+    rising = Optimisation(warmup=3)
+    assert rising.model_dump(mode="json")["warmup"] == 3
+    assert Optimisation.model_validate(rising.model_dump(mode="json")) == rising
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "plateau"])
+def test_schedules_that_rise_or_wait_by_themselves_take_no_warm_up(schedule: str):
+    with pytest.raises(ValueError, match=f"not {schedule}"):
+        Optimisation(schedule=schedule, warmup=2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"epochs": -1}, {"batch": 0}, {"lr": -0.1}, {"lr": float("nan")}, {"factor": 0}, {"factor": 1.5}, {"momentum": 1.0},
-     {"weight_decay": -1e-4}, {"clip_norm": 0}, {"clamp": -1}, {"patience": 0}, {"milestones": (3,)},
+     {"weight_decay": -1e-4}, {"clip_norm": 0}, {"clamp": -1}, {"patience": 0}, {"milestones": (3,)}, {"warmup": -1},
      {"schedule": "multistep", "milestones": (-1,)}, {"kind": "adamw"}, {"epoch": 3}],
     ids=str,
 )  # fmt: skip

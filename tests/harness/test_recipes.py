@@ -137,3 +137,49 @@ def test_mappings_are_laid_over_each_other_and_neither_changes():
     assert merged(below, above) == {"a": {"b": 2, "c": [1]}, "d": 5, "f": {"g": 1}}
     assert below == {"a": {"b": 1, "c": [1]}, "d": {"e": 1}, "f": 1}
     assert above == {"a": {"b": 2}, "d": 5, "f": {"g": 1}}
+
+
+def test_recipes_of_long_tailed_recognition_hold_their_published_numbers():
+    bot = load_recipe("bot")
+    train = bot.train
+    assert (train.lr, train.momentum, train.weight_decay, train.batch, train.epochs) == (
+        0.1,
+        0.9,
+        2e-4,
+        128,
+        200,
+    )
+    assert (train.warmup, train.milestones, train.factor) == (5, (160, 180), 0.01)
+    assert (bot.backbone.name, bot.augment.crop, bot.augment.pad, bot.augment.flip) == (
+        "resnet32_pad",
+        "pad",
+        4,
+        True,
+    )
+    assert (bot.augment.autoaugment, bot.augment.cutout, bot.memory.budget) == ("none", 0, "0")
+    more = load_recipe("more-weak")
+    train = more.train
+    assert (train.lr, train.momentum, train.weight_decay, train.batch, train.epochs) == (
+        0.1,
+        0.9,
+        2e-4,
+        256,
+        200,
+    )
+    assert (train.schedule, train.warmup, more.backbone.name) == ("cosine", 0, "resnet32_pad")
+    assert more.augment == bot.augment
+
+
+@pytest.mark.parametrize(("weak", "strong"), [("bot", "strong"), ("more-weak", "more-strong")])
+def test_the_strong_family_differs_from_the_weak_one_in_its_augmentation_alone(weak: str, strong: str):
+    one, other = load_recipe(weak), load_recipe(strong)
+    assert other.augment == one.augment.model_copy(update={"autoaugment": "cifar10", "cutout": 16})
+    own = {"name", "summary", "published", "augment"}
+    assert other.model_dump(exclude=own) == one.model_dump(exclude=own)
+    assert other.published != one.published
+
+
+@pytest.mark.parametrize("name", ["bot", "more-weak", "more-strong"])
+def test_a_quarter_of_a_recipe_is_marked_as_reduced(name: str):
+    quarter = load_recipe(f"{name}-quarter")
+    assert (quarter.epochs_divisor, quarter.reduced, quarter.train) == (4, True, load_recipe(name).train)
