@@ -43,7 +43,8 @@ class BiCConfig(LearnerConfig):
 class BiC(Learner):
     """Predictor: "fc", the corrected linear head: z for old classes, alpha z + beta for a corrected task (eq. 4).
     The correction is trained with one softmax, the network in evaluation mode (eq. 5); its
-    rows are augmented as all training rows are.
+    rows are augmented as all training rows are. With several labels an image (mask_current, capture_only), every loss
+    is binary cross-entropy over visible cells, distillation a sigmoid a class; a reading of our own.
 
     The poster's row used `released`: 200 epochs for the correction, as Long-Tailed-CIL and FACIL have it. They
     hold the same rows out from a class's first phase on; here they are drawn anew. See docs/poster.md.
@@ -51,7 +52,7 @@ class BiC(Learner):
 
     title = "BiC"
     Config = BiCConfig
-    needs = Needs(memory="required", teacher=True)
+    needs = Needs(labels=frozenset({"single", "multi"}), memory="required", teacher=True)
     presets = {"released": {"bias_epochs": 200}, "sound": {}}
     cfg: BiCConfig
 
@@ -97,12 +98,12 @@ class BiC(Learner):
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         logits = self.net.calibrated(out, "train")
-        ce = self.classify(batch, logits).mean()
-        return proportioned(ce, logits, self.teacher_logits(batch), self.cfg.temperature)
+        ce = self.classification_loss(batch, logits)
+        return proportioned(ce, logits, self.teacher_logits(batch), self.cfg.temperature, self.multi)
 
     def bias_loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         beta = self.net.calibrator("bic").vectors()[1][-1]
-        ce = self.classify(batch, self.net.calibrated(out, "test")).mean()
+        ce = self.classification_loss(batch, self.net.calibrated(out, "test"))
         return {"bias_ce": ce, "beta": self.cfg.beta_penalty * beta.square() / 2}
 
     def end_phase(self, phase: Phase) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase, Stage
+from imbcil.harness.losses import mean_over, visible_bce
 from imbcil.harness.pools import Pool
 
 
@@ -26,7 +27,8 @@ class EWCConfig(LearnerConfig):
 
 class EWC(Learner):
     """Predictor: "fc". Cross-entropy over the phase's own classes plus strength / 2 * sum F (w - w*)^2 over all
-    weights that there were; F is the mean squared gradient over batches, in evaluation mode; no memory.
+    weights that there were; F is the mean squared gradient over batches, in evaluation mode; no memory. With several
+    labels an image both use binary cross-entropy over the visible columns (mask_current).
 
     No row of the poster; `sound` is PyCIL's (30 / 13 on balanced CIFAR-100 in ten phases), `released` has the
     constants of FACIL and Long-Tailed-CIL, which hold the backbone alone. See docs/poster.md.
@@ -34,7 +36,7 @@ class EWC(Learner):
 
     title = "EWC"
     Config = EWCConfig
-    needs = Needs(memory="none")
+    needs = Needs(labels=frozenset({"single", "multi"}), memory="none")
     presets = {
         "released": {"strength": 5000.0, "clip": None, "merge": 0.5, "labels": "predicted"},
         "sound": {},
@@ -45,7 +47,7 @@ class EWC(Learner):
         return [Stage("train", phase.new, self.cfg.train)]
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        terms = {"ce": self.classify(batch, out.logits, classes=self.net.head.slices()[-1]).mean()}
+        terms = {"ce": self.own_classes(batch, out.logits)}
         if "fisher" not in self.state:
             return terms
         moved = flat(self.net, self.state["names"]) - self.state["anchor"]
@@ -68,11 +70,18 @@ class EWC(Learner):
         total, batches = torch.zeros_like(flat(self.net, names)).detach(), 0
         for images, labels in self.tools.grad_batches(pool, self.cfg.batch, self.net):
             logits = self.net(images).logits
-            targets = logits.argmax(dim=1) if self.cfg.labels == "predicted" else labels
-            slopes = torch.autograd.grad(F.cross_entropy(logits, targets), weights)
+            slopes = torch.autograd.grad(self.evidence(logits, labels), weights)
             total += torch.cat([slope.flatten() for slope in slopes]).square()
             batches += 1
         return (total / max(batches, 1)).clamp(max=self.cfg.clip or torch.inf)
+
+    def evidence(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss whose squared gradient is the information: of the labels or of the network's own answer."""
+        if self.multi:
+            own = (logits.detach() > 0).to(logits)
+            targets = torch.where(labels.isnan(), labels, own) if self.cfg.labels == "predicted" else labels
+            return mean_over(visible_bce(logits, targets), ~labels.isnan())
+        return F.cross_entropy(logits, logits.argmax(dim=1) if self.cfg.labels == "predicted" else labels)
 
 
 def flat(net: Network, names: list[str]) -> Tensor:

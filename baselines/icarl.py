@@ -17,7 +17,7 @@ from imbcil.harness.contract import (
     Phase,
     Stage,
 )
-from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation
+from imbcil.harness.losses import knowledge_distillation, sigmoid_distillation, soft_bce
 from imbcil.harness.nearest_mean import keep_with_means, nearest_mean
 
 
@@ -38,14 +38,16 @@ class ICaRLConfig(LearnerConfig):
 
 class ICaRL(Learner):
     """Predictors: "nme" (primary), minus the squared distance to the class means; "fc", the linear head.
-    Without a memory there are no means, and "fc" is all there is.
+    Without a memory there are no means, and "fc" is all there is. With several labels an image, where a nearest mean
+    has no direct meaning, it is binary cross-entropy over visible cells and the teacher's sigmoids over old classes
+    with herded exemplars (mask_current, capture_only), and "fc" alone.
 
     The poster's row used `released`; see docs/poster.md.
     """
 
     title = "iCaRL"
     Config = ICaRLConfig
-    needs = Needs(teacher=True)
+    needs = Needs(labels=frozenset({"single", "multi"}), teacher=True)
     presets = {"released": {"old_loss": "ce+sum-bce", "schedule": "plateau"}, "sound": {}}
     cfg: ICaRLConfig
 
@@ -64,6 +66,10 @@ class ICaRL(Learner):
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         old = self.teacher_logits(batch)
+        if self.multi:
+            terms = {"ce": self.classification_loss(batch, out.logits)}
+            kd = {} if old is None else {"kd": soft_bce(out.logits[:, : old.shape[1]], old)}
+            return terms | {name: self.cfg.distillation * term for name, term in kd.items()}
         if self.cfg.old_loss == "bce":
             return {"bce": self.sigmoid_loss(batch, out.logits, old)}
         terms = {"ce": self.classify(batch, out.logits).mean()}
@@ -85,7 +91,10 @@ class ICaRL(Learner):
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
 
     def end_phase(self, phase: Phase) -> None:
-        keep_with_means(self, phase, flip=self.cfg.flip_means)
+        if self.multi:
+            self.keep_exemplars(phase)
+        else:
+            keep_with_means(self, phase, flip=self.cfg.flip_means)
         self.freeze_teacher()
 
     def scores(self, images: Tensor) -> dict[str, Tensor]:

@@ -50,7 +50,9 @@ class PODNetConfig(LearnerConfig):
 
 class PODNet(Learner):
     """Predictors: "fc", the proxies; "nme", nearest mean of exemplars (the paper's first number). The network has no
-    ReLU after an addition, so that features are signed; old proxies rest in the main stage.
+    ReLU after an addition, so that features are signed; old proxies rest in the main stage. With several labels an
+    image (mask_current, capture_only): a linear head with binary cross-entropy over visible cells and the same two
+    distillations, "fc" alone; KRT's code weighs them 5 and 180.
 
     The poster's row is `podnet+two_stage` with `released` (Long-Tailed-CIL's port); the authors' balanced numbers
     are `sound`. Differences: docs/poster.md.
@@ -58,7 +60,10 @@ class PODNet(Learner):
 
     title = "PODNet"
     Config = PODNetConfig
-    needs = Needs(head=frozenset({"proxy"}), criterion="NCA on proxies", teacher=True)
+    needs = Needs(
+        labels=frozenset({"single", "multi"}), head=frozenset({"proxy"}), criterion="NCA on proxies", teacher=True,
+        multi_head=frozenset({"linear"}),
+    )  # fmt: skip
     presets = {
         "released": {
             "similarity": "cosine", "nca": "ce", "levels": "stages", "zero_init": False, "pad_shortcuts": True,
@@ -70,7 +75,8 @@ class PODNet(Learner):
 
     def design(self, spec: NetSpec) -> NetSpec:
         cfg = self.cfg
-        spec = spec.with_head("proxy", proxies=cfg.proxies, distance=cfg.similarity == "distance")
+        if not self.multi:
+            spec = spec.with_head("proxy", proxies=cfg.proxies, distance=cfg.similarity == "distance")
         spec = spec.with_backbones(
             post_add_relu=False, zero_init=cfg.zero_init, split_last=cfg.levels == "split"
         )
@@ -82,7 +88,7 @@ class PODNet(Learner):
 
     def begin_phase(self, phase: Phase) -> None:
         super().begin_phase(phase)
-        if phase.index and self.cfg.imprint:
+        if phase.index and self.cfg.imprint and not self.multi:
             self.net.head.imprint(self.new_proxies(phase))
 
     def new_proxies(self, phase: Phase) -> Tensor:
@@ -108,8 +114,8 @@ class PODNet(Learner):
         return stages
 
     def classification(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        if self.cfg.nca == "ce":
-            return {"nca": self.classify(batch, out.logits).mean()}
+        if self.cfg.nca == "ce" or self.multi:
+            return {"nca": self.classification_loss(batch, out.logits)}
         head_scale: Tensor = self.net.head.scale  # type: ignore[assignment]
         margin = head_scale * self.cfg.margin if self.cfg.nca == "paper" else None
         return {"nca": nca(out.logits, batch.targets, margin)}
@@ -125,7 +131,10 @@ class PODNet(Learner):
         return {**terms, "pod_flat": flat, "pod_spatial": spatial}
 
     def end_phase(self, phase: Phase) -> None:
-        keep_with_means(self, phase)
+        if self.multi:
+            self.keep_exemplars(phase)
+        else:
+            keep_with_means(self, phase)
         self.freeze_teacher()
 
     def scores(self, images: Tensor) -> dict[str, Tensor]:

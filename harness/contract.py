@@ -107,6 +107,11 @@ class Learner(_Keeper):
         net: Network = self.state["net"]
         return net
 
+    @property
+    def multi(self) -> bool:
+        """Whether an image of this run may have several labels."""
+        return hasattr(self, "tools") and self.tools.multi
+
     def design(self, spec: NetSpec) -> NetSpec:
         """Change the network before it exists: backbone options, head kind, calibrators."""
         return spec

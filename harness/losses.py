@@ -97,8 +97,13 @@ def task_distillation(
     return total
 
 
+def distillation(student: Tensor, teacher: Tensor, temperature: float, multi: bool) -> Tensor:
+    """Knowledge distillation by one softmax or, with several labels an image, by a sigmoid a class (`soft_bce`)."""
+    return (soft_bce if multi else knowledge_distillation)(student, teacher, temperature)
+
+
 def proportioned(
-    ce: Tensor, student: Tensor, teacher: Tensor | None, temperature: float
+    ce: Tensor, student: Tensor, teacher: Tensor | None, temperature: float, multi: bool = False
 ) -> dict[str, Tensor]:
     """(1 - lambda) CE + lambda KD over the old slice, lambda = K_old / K: the terms "ce" and "kd" of BiC and WA.
 
@@ -108,7 +113,7 @@ def proportioned(
         return {"ce": ce}
     n_old, n_classes = teacher.shape[1], student.shape[1]
     share = n_old / n_classes
-    kd = knowledge_distillation(student[:, :n_old], teacher, temperature)
+    kd = distillation(student[:, :n_old], teacher, temperature, multi)
     return {"ce": (1 - share) * ce, "kd": share * kd}
 
 

@@ -8,6 +8,7 @@ from tiny import tiny_runner
 from torch import Tensor
 
 from imbcil.harness.batch import Batch, Outputs, Phase
+from imbcil.harness.loop import batch_targets
 from imbcil.harness.pools import Pool
 from imbcil.harness.runner import Runner
 
@@ -28,9 +29,10 @@ def begun(method: str, store: Path, phase: int = 1, **options: Any) -> tuple[Run
 
 def batch_of(runner: Runner, pool: Pool, stage: str = "train") -> Batch:
     """All rows of a pool as one batch; stream 1 marks exemplars."""
-    bank = runner.s.train_bank
+    images = runner.s.train_bank.test_images(pool.index)
+    targets, mask = batch_targets(runner.learner, pool, images)
     return Batch(
-        images=bank.test_images(pool.index), targets=bank.targets(pool.index), mask=None, index=pool.index,
+        images=images, targets=targets, mask=mask, index=pool.index,
         slot=pool.slot, stream=(pool.slot >= 0).long(), counts=pool.counts(runner.learner.net.n_classes),
         stage=stage, epoch=0, step=0, steps=1, total=1,
     )  # fmt: skip
