@@ -95,10 +95,22 @@ def _identity(column: ColumnKey, found: Sequence[str]) -> list[str]:
 
 
 def marks_sentence(rows: Sequence[Row]) -> str:
-    said = "Mean ± standard deviation over seeds (their number)"
-    if any(cell.mark for row in rows for cell in row.cells):
-        return f"{said}; best bold, second underlined, among complete rows that may be ranked."
-    return f"{said}."
+    """What the numbers and their marks mean, and how far the marks can be trusted."""
+    cells = [cell for row in rows for cell in row.cells]
+    spread = (
+        "half-width of the 95 % interval (Student's t)"
+        if cells and cells[0].interval
+        else "standard deviation"
+    )
+    said = f"Mean ± {spread} over seeds (their number)"
+    if not any(cell.mark for cell in cells):
+        return f"{said}."
+    said += "; best bold, second underlined, among complete rows that may be ranked."
+    if any(cell.overlaps for cell in cells):
+        said += " ≈: its 95 % interval (Student's t) overlaps that of the best."
+    if any(cell.mark and cell.measured and cell.measured.half_width is None for cell in cells):
+        said += " One seed has no interval: whether its mark would last is unknown."
+    return said
 
 
 def published_sentences(

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from imbcil.reports.aggregate import Summary
+from imbcil.reports.differences import Difference
 from imbcil.reports.grouping import ColumnKey, Conditions
-from imbcil.reports.verdicts import Verdict
+from imbcil.reports.verdicts import Verdict, signed
 
 Mark = Literal["", "best", "second"]
 DAGGER = "†"
@@ -21,6 +22,9 @@ class Cell:
     verdict: Verdict | None = None
     images: bool = True  # whether the column's data are on this machine
     mark: Mark = ""
+    overlaps: bool = False  # its interval and the best one's
+    interval: bool = False  # show the half-width of the 95 % interval instead of the standard deviation
+    difference: Difference | None = None  # from another learner
     said: str = ""  # of a summary row: its number in words
     number: float | None = None  # the same, unrounded
     count: int | None = None  # over how many pairs or cells
@@ -30,6 +34,8 @@ class Cell:
         """`35.40 ± 0.31 (3)`: mean, standard deviation, seeds; or the printed value and where it stands."""
         if self.said:
             return self.said
+        if self.difference is not None:
+            return _difference_text(self.difference)
         if self.published is not None:
             said = (
                 self.verdict if self.images else None
@@ -37,15 +43,22 @@ class Cell:
             return f"{self.published:.2f}" + (f" ({said})" if said else "")
         if self.measured is None:
             return "" if self.images else "no images here"
-        spread = "" if self.measured.std is None else f" ± {self.measured.std:.2f}"
-        return f"{self.measured.mean:.2f}{spread} ({self.measured.n})"
+        width = self.measured.half_width if self.interval else self.measured.std
+        spread = "" if width is None else f" ± {width:.2f}"
+        return f"{self.measured.mean:.2f}{spread} ({self.measured.n}){' ≈' if self.overlaps else ''}"
+
+
+def _difference_text(found: Difference) -> str:
+    """`+1.20 ± 0.50 (3)*`."""
+    spread = "" if found.half_width is None else f" ± {found.half_width:.2f}"
+    return f"{signed(found.mean)}{spread} ({found.n}){'*' if found.significant else ''}"
 
 
 @dataclass(frozen=True)
 class Row:
     """A learner's measured row, the printed row that belongs to it, or what sums up the columns."""
 
-    kind: Literal["measured", "published", "summary"]
+    kind: Literal["measured", "published", "summary", "difference"]
     label: str
     method: str
     cells: tuple[Cell, ...]  # one for each slot

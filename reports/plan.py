@@ -77,6 +77,7 @@ class Request:
 
     metrics: tuple[str, ...] = ()  # empty: the layout's, else both averages
     include_recalled: bool = False
+    interval: bool = False  # half-widths of 95 % intervals instead of standard deviations
     layout: Layout | None = None
     images_at_hand: Callable[[str], bool] = lambda dataset: True  # by dataset name
 

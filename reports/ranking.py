@@ -1,6 +1,6 @@
 """Best and second of each column, under the rules of fair marking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from imbcil.reports.model import Cell, Mark, Row, Slot
@@ -45,12 +45,36 @@ def with_marks(rows: Sequence[Row], slots: Sequence[Slot]) -> list[Row]:
         marks |= {(row, place): "best" for row in best}
         if len(best) == 1:
             marks |= {(row, place): "second" for row, value in found if value == values[1]}
+    overlapping = {
+        (id(row), place)
+        for row in competing
+        for (other, place), mark in marks.items()
+        if mark == "best" and (id(row), place) not in _bests(marks)
+        for best in competing
+        if id(best) == other and intervals_overlap(row.cells[place], best.cells[place])
+    }
     return [
         replace(
-            row, cells=tuple(replace(c, mark=marks.get((id(row), p), "")) for p, c in enumerate(row.cells))
+            row,
+            cells=tuple(
+                replace(cell, mark=marks.get((id(row), place), ""), overlaps=(id(row), place) in overlapping)
+                for place, cell in enumerate(row.cells)
+            ),
         )
         for row in rows
     ]
+
+
+def intervals_overlap(left: Cell, right: Cell) -> bool:
+    """Whether the 95 % intervals of two means share a point; without two intervals nothing is known: False."""
+    a, b = left.measured, right.measured
+    if a is None or b is None or a.half_width is None or b.half_width is None:
+        return False
+    return abs(a.mean - b.mean) <= a.half_width + b.half_width
+
+
+def _bests(marks: Mapping[tuple[int, int], Mark]) -> set[tuple[int, int]]:
+    return {key for key, mark in marks.items() if mark == "best"}
 
 
 def _shown(cell: Cell) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.store.layout import Store
 from imbcil.reports.collect import StoredRun, collect
+from imbcil.reports.comparison import build_comparison
 from imbcil.reports.exported import export_csv, project_runs, read_exported_file
 from imbcil.reports.images import images_at_hand
 from imbcil.reports.model import Report
@@ -16,31 +17,41 @@ from imbcil.reports.tables import build_report
 FIRST_RUN = "start one with `imbcil-bench run --protocol lfs --n-tasks 10`"
 
 
-def requested_report(
-    store: Store,
-    layout: str | None,
-    metrics: Sequence[str],
-    *,
-    include_recalled: bool = False,
-    measured: Sequence[Path] = (),
-) -> Report:
-    """The tables of a store. Raises BadInput for a store that is not there, unless the layout stands alone.
+@dataclass(frozen=True)
+class Wish:
+    """What `table` was asked for."""
 
-    A layout also shows what the project measured; `measured` are exported files to be shown besides. A store without a finished run gives a report with a note that says so.
+    layout: str | None = None
+    metrics: Sequence[str] = ()
+    include_recalled: bool = False
+    interval: bool = False  # half-widths of 95 % intervals instead of standard deviations
+    compare: str | None = None  # a learner: differences from it instead of values
+    measured: Sequence[Path] = ()  # exported files, shown besides
+
+
+def requested_report(store: Store, wish: Wish) -> Report:
+    """The tables of a store. Raises BadInput for a store that is not there, unless a layout or file stands alone.
+
+    A layout also shows what the project measured. A store without a finished run gives a report with a note that
+    says so.
     """
     request = Request(
-        metrics=tuple(metrics),
-        include_recalled=include_recalled,
-        layout=load_layout(layout) if layout else None,
+        metrics=tuple(wish.metrics),
+        include_recalled=wish.include_recalled,
+        interval=wish.interval,
+        layout=load_layout(wish.layout) if wish.layout else None,
         images_at_hand=images_at_hand,
     )
-    if layout is None and not measured:
+    if wish.layout is None and not wish.measured:
         require_store(store)
     found = collect(store)
-    others = [run for path in measured for run in read_exported_file(path)]
-    if layout is not None:
+    others = [run for path in wish.measured for run in read_exported_file(path)]
+    if wish.layout is not None:
         others += project_runs()
-    report = build_report(replace(found, finished=(*found.finished, *others)), request)
+    found = replace(found, finished=(*found.finished, *others))
+    if wish.compare is not None and found.finished:
+        return build_comparison(found, request, wish.compare)
+    report = build_report(found, request)
     if report.tables:
         return report
     empty = f"No finished run in {store.root}; {FIRST_RUN}."

@@ -81,7 +81,7 @@ def _build(group: _Group) -> Table:
 
 def _columns(group: _Group) -> tuple[ColumnKey, ...]:
     """The layout's columns with the families found for them, else those of the runs by name."""
-    found = sorted({column_of(run) for run in group.runs}, key=_column_order)
+    found = sorted({column_of(run) for run in group.runs}, key=column_order)
     if not group.request.layout:
         return tuple(found)
     columns: list[ColumnKey] = []
@@ -91,7 +91,8 @@ def _columns(group: _Group) -> tuple[ColumnKey, ...]:
     return tuple(columns)
 
 
-def _column_order(key: ColumnKey) -> tuple[object, ...]:
+def column_order(key: ColumnKey) -> tuple[object, ...]:
+    """Sorts columns as a reader expects them: real data first, lfs-5 before lfs-10."""
     parts = key.column.split("-")
     return (
         key.embedded,
@@ -151,8 +152,10 @@ def _with_gaps_named(rows: Sequence[Row], slots: Sequence[Slot], group: _Group) 
 def _cell(key: RowKey, runs: Sequence[StoredRun], slot: Slot, group: _Group) -> Cell:
     here = [run for run in runs if column_of(run) == slot.column]
     if not here:
-        return Cell(images=group.request.images_at_hand(slot.column.dataset))
-    return Cell(measured=_summary(newest_per_seed(here), _of_predictor(slot.metric, key.predictor)))
+        images = group.request.images_at_hand(slot.column.dataset)
+        return Cell(images=images, interval=group.request.interval)
+    found = _summary(newest_per_seed(here), _of_predictor(slot.metric, key.predictor))
+    return Cell(measured=found, interval=group.request.interval)
 
 
 def _summary(runs: Mapping[int, StoredRun], metric: str) -> Summary | None:

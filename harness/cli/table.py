@@ -23,6 +23,14 @@ FORMATS = ("terminal", "markdown", "latex", "html", "csv", "json")
     "--include-recalled", is_flag=True, help="Printed values that nobody could look up again, marked †."
 )
 @click.option(
+    "--interval", is_flag=True, help="± half-width of the 95 % interval instead of the standard deviation."
+)
+@click.option(
+    "--compare",
+    metavar="LEARNER",
+    help="Differences from this learner, paired over shared seeds and Holm-corrected.",
+)
+@click.option(
     "--measured",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
@@ -35,6 +43,8 @@ def command(
     metrics: tuple[str, ...],
     out: Path | None,
     include_recalled: bool,
+    interval: bool,
+    compare: str | None,
     measured: tuple[Path, ...],
 ) -> None:
     """Learners as rows, protocol × dataset as columns: mean ± std over seeds, beside published values.
@@ -43,11 +53,10 @@ def command(
     """
     from imbcil.harness.store.layout import Store, store_root
     from imbcil.reports.output import chosen_format, write_report
-    from imbcil.reports.request import requested_report
+    from imbcil.reports.request import Wish, requested_report
 
-    report = requested_report(
-        Store(store_root(store)), name, metrics, include_recalled=include_recalled, measured=measured
-    )
+    wish = Wish(name, metrics, include_recalled, interval, compare, measured)
+    report = requested_report(Store(store_root(store)), wish)
     for sentence in report.warnings:
         click.echo(f"Warning: {sentence}", err=True)
     write_report(report, chosen_format(form, out), out)

@@ -19,6 +19,7 @@ ESCAPES = {
     "[": "{[}",  # a row may not begin with an optional argument
     "]": "{]}",
     "±": r"$\pm$",
+    "≈": r"$\approx$",
     "†": r"$\dagger$",
     '"': "''",
 }

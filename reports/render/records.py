@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from imbcil.reports.differences import Difference
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 
 FIELDS = (
@@ -9,6 +10,7 @@ FIELDS = (
     *("column", "dataset", "order", "imbalance", "embedded", "family", "metric"),
     *("recipe", "reduced", "overrides", "preset", "memory", "precision", "vary"),
     *("state", "mean", "std", "half_width_95", "n", "seeds", "mark", "published", "difference", "verdict"),
+    *("p", "p_holm", "overlaps_best"),
 )
 Value = str | int | float | bool | None
 
@@ -18,7 +20,7 @@ def cell_records(report: Report) -> Iterator[dict[str, Value]]:
     for table in report.tables:
         for row in table.rows:
             for slot, cell in zip(table.slots, row.cells, strict=True):
-                if row.kind == "measured" or cell.published is not None or cell.said:
+                if row.kind == "measured" or cell.published is not None or cell.said or cell.difference:
                     yield {
                         **row_fields(row),
                         **slot_fields(slot),
@@ -69,9 +71,11 @@ def conditions_fields(table: Table) -> dict[str, Value]:
 
 def cell_fields(cell: Cell) -> dict[str, Value]:
     measured, said = cell.measured, cell.verdict
+    empty: dict[str, Value] = dict.fromkeys(FIELDS[FIELDS.index("state") :])
     if cell.said:
-        empty = dict.fromkeys(FIELDS[FIELDS.index("state") :])
         return {**empty, "state": "summary", "mean": cell.number, "n": cell.count}
+    if cell.difference is not None:
+        return {**empty, **_difference_fields(cell.difference)}
     state = "measured" if measured else "published" if cell.published is not None else "not run"
     return {
         "state": state if cell.images or state != "not run" else "no images here",
@@ -84,4 +88,19 @@ def cell_fields(cell: Cell) -> dict[str, Value]:
         "published": cell.published,
         "difference": said.difference if said else None,
         "verdict": said.judgement if said else "",
+        "p": None,
+        "p_holm": None,
+        "overlaps_best": cell.overlaps if measured else None,
+    }
+
+
+def _difference_fields(found: Difference) -> dict[str, Value]:
+    return {
+        "state": "difference",
+        "mean": found.mean,
+        "half_width_95": found.half_width,
+        "n": found.n,
+        "seeds": " ".join(map(str, found.seeds)),
+        "p": found.p,
+        "p_holm": found.p_holm,
     }

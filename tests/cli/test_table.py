@@ -81,3 +81,12 @@ def test_a_store_of_a_newer_version_is_refused(cli, store):
     (store.root / "store.json").write_text('{"version": 99}')
     done = cli("table")
     assert done.returncode == 2 and "newer imbcil-bench" in done.stderr
+
+
+def test_differences_are_printed_in_every_form(cli, store):
+    done = cli("table", "--compare", "icarl", "--metric", "avg_acc_task_mean")
+    assert done.returncode == 0 and "+13.50 ± 0.00 (3)*" in done.stdout
+    cells = json.loads(cli("table", "--compare", "icarl", "--format", "json").stdout)["tables"][0]["cells"]
+    assert [(cell["method"], cell["state"], cell["n"]) for cell in cells] == [
+        ("gradient_reweighting", "difference", 3)
+    ]

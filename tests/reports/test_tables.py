@@ -437,3 +437,25 @@ def test_columns_of_large_images_share_the_table_of_the_recipe_that_theirs_follo
     assert (cells[0], cells[4]) == ("21.83 (1)", "33.75 (1)")
     assert rows["iCaRL (published, primary)"].cells[4].text == "33.75 (+0.00, undecided)"
     assert "Recipe of imagenet-subset-lt: paper-224." in table.caption
+
+
+def test_whoever_overlaps_the_best_shows_it_and_one_seed_is_owned_up_to(store):
+    for seed in range(3):
+        add_run(store, "icarl", 30 + seed, seed=seed)  # half-width 2.48
+        add_run(store, "wa", 33 + seed, seed=seed)
+        add_run(store, "bic", 27 + seed / 10, seed=seed)  # half-width 0.25
+    table = only_table(store)
+    found = texts(table)
+    assert (found["wa"], found["icarl"]) == (["34.00 ± 1.00 (3)"], ["31.00 ± 1.00 (3) ≈"])
+    assert found["bic"] == ["27.10 ± 0.10 (3)"]
+    assert any("≈: its 95 % interval" in said for said in table.caption)
+    add_run(store, "replay", 60)
+    assert any("One seed has no interval" in said for said in only_table(store).caption)
+
+
+def test_intervals_take_the_place_of_deviations_on_request(store):
+    for seed in range(3):
+        add_run(store, "icarl", 30 + seed, seed=seed)
+    table = only_table(store, interval=True)
+    assert texts(table)["icarl"] == ["31.00 ± 2.48 (3)"]
+    assert any("half-width of the 95 % interval (Student's t)" in said for said in table.caption)
