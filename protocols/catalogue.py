@@ -30,7 +30,19 @@ class DatasetEntry(Frozen):
 
     name: str
     title: str
-    reader: Literal["arrays", "cifar", "glyphs", "glyphs-ml", "folder", "imagenet", "food101"]
+    reader: Literal[
+        "arrays",
+        "cifar",
+        "glyphs",
+        "glyphs-ml",
+        "folder",
+        "imagenet",
+        "food101",
+        "voc",
+        "coco",
+        "voc-mlt",
+        "coco-mlt",
+    ]
     classes: int
     label_kind: Literal["single", "multi"] = "single"
     train_per_class: int = 0
@@ -38,6 +50,10 @@ class DatasetEntry(Frozen):
     train_images: int = 0
     """Images with several labels: how many there are to train on, each with at least one label."""
     test_images: int = 0
+    year: str | None = None
+    """Of PASCAL VOC or COCO."""
+    lists: tuple[str, ...] = ()
+    """PASCAL VOC: the names of the training and the test list."""
     difficult: Literal["negative", "ignore", "positive"] = "negative"
     """Several labels: what is meant where the switch `data.difficult` is not set."""
     size: int

@@ -28,7 +28,7 @@ def decoded_pieces(source: Source, split: str, rows: Rows) -> Iterator[Piece]:
     """
     count = max(1, PIECE_BYTES // (source.size**2 * 3))
     parts = [rows[start : start + count] for start in range(0, len(rows), count)]
-    with _Workers(source.on_demand and len(rows) >= SPAWN_PAYS) as (executor, ahead):
+    with Workers(source.on_demand and len(rows) >= SPAWN_PAYS) as (executor, ahead):
         waiting: list[tuple[Rows, Future[tuple[Images, NDArray[np.uint8]]]]] = []
         try:
             for part in parts:
@@ -58,7 +58,7 @@ def _decode(task: Callable[[], Images]) -> tuple[Images, NDArray[np.uint8]]:
     return images, hashes.reshape(-1, HASH_BYTES)
 
 
-class _Workers:
+class Workers:
     """Worker processes, or one thread; and how many pieces to keep in flight."""
 
     def __init__(self, processes: bool) -> None:

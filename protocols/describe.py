@@ -62,6 +62,18 @@ def _several_labels(scenario: Scenario) -> dict[str, Any]:
             round(int(scenario.raw_counts[phase.lo : phase.hi].sum()) / len(phase.train_before_holdout), 4)
             for phase in scenario.phases
         ],
+        **_classes_without_images(scenario),
+    }
+
+
+def _classes_without_images(scenario: Scenario) -> dict[str, list[str]]:
+    """Names of the classes that no training image shows and, where targets are at hand, no test image."""
+    without = {"train": scenario.raw_counts == 0}
+    if scenario.images is not None and scenario.images.test_targets is not None:
+        without["test"] = ~(scenario.images.test_targets == 1).any(axis=0)[list(scenario.order)]
+    return {
+        f"classes_without_{split}": [scenario.class_names[place] for place in np.flatnonzero(missing)]
+        for split, missing in without.items()
     }
 
 
@@ -113,6 +125,11 @@ def _shared_images(record: dict[str, Any]) -> list[str]:
         "training images in all",
         f"test images with a class seen so far: {_short(record['test_seen'], 20)}",
         f"positives of its own classes per training image: {_short(record['positives_per_image'], 20)}",
+        *(
+            f"classes without a {said} image: {', '.join(record[key])}"
+            for key, said in (("classes_without_train", "training"), ("classes_without_test", "test"))
+            if record.get(key)
+        ),
     ]
 
 

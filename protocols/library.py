@@ -17,6 +17,7 @@ from imbcil.protocols.cache_build import (
     store_moments,
 )
 from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, unknown_dataset
+from imbcil.protocols.datasets.faults import Faults
 from imbcil.protocols.datasets.readers import guess_kind, read_source, rendered_fingerprint, rendered_source
 from imbcil.protocols.datasets.source import SPLITS, Kind, Rows, Say, Source, SourceRecord
 from imbcil.protocols.places import SOURCE_FILE, data_root, dataset_folder, imported_names, is_plain_name
@@ -25,13 +26,20 @@ DECODE_AT_IMPORT = 2 << 30  # bytes; larger datasets of pictures are decoded whe
 
 
 def import_dataset(
-    name: str, path: Path, kind: str, root: Path | None, say: Say, size: int | None = None
+    name: str,
+    path: Path,
+    kind: str,
+    root: Path | None,
+    say: Say,
+    size: int | None = None,
+    skip_broken: bool = False,
 ) -> CachedDataset:
     """Make the images at `path` available as `--dataset NAME`.
 
-    kind: auto, npz, folder, csv, or the reader of a catalogued dataset. size: side in pixels to store at
-    (None: the catalogue's, else the images' own). Raises BadInput naming what does not fit; what was imported
-    under the name before stays until the new import is complete.
+    kind: auto, npz, folder, csv, voc, coco, or the reader of a catalogued dataset. size: side in pixels to store
+    at (None: the catalogue's, else the images' own). skip_broken: leave out images of several labels that are
+    missing, damaged or badly annotated, and list them. Raises BadInput naming what does not fit; what was
+    imported under the name before stays until the new import is complete.
     """
     entry = _entry_for_import(name)
     folder = dataset_folder(name, root)
@@ -39,18 +47,19 @@ def import_dataset(
     if not (path.is_file() or path.is_dir()):
         raise BadInput(f"--from {path} {'is no ordinary file' if path.exists() else 'does not exist'}.")
     resolved = guess_kind(path, kind, entry)
+    faults = Faults(skip_broken)
     source = read_source(
-        resolved, path, size or (None if entry is None else entry.resize or entry.size), entry
+        resolved, path, size or (None if entry is None else entry.resize or entry.size), entry, faults
     )
     if entry is not None and len(source.class_names) != entry.classes:
         raise BadInput(
             f"{path} has {len(source.class_names)} classes and {name} has {entry.classes}; import it under another name."
         )
-    for note in source.notes:
+    for note in (*source.notes, *_size_notes(name, entry, source), *_left_out(faults)):
         say(note)
     with dataset_lock(folder, say):
         cached = _fill_new_import(folder, source, say)
-        _write_record(folder, resolved, path, source)
+        _write_record(folder, resolved, path, source, faults)
         remove_other_caches(folder, source.fingerprint)
     return cached
 
@@ -92,8 +101,38 @@ def _remove(folder: Path) -> None:
     rmtree(folder, ignore_errors=True)
 
 
-def _write_record(folder: Path, kind: Kind, path: Path, source: Source) -> None:
-    record = SourceRecord(kind=kind, path=str(path), fingerprint=source.fingerprint, size=source.size)
+def _size_notes(name: str, entry: DatasetEntry | None, source: Source) -> list[str]:
+    """A sentence where a catalogued dataset of several labels is here in part."""
+    if entry is None or entry.label_kind != "multi":
+        return []
+    here = [len(source.splits[split].labels) for split in SPLITS]
+    whole = [entry.n_train, entry.n_test]
+    if here == whole:
+        return []
+    return [
+        f"These are {here[0]:,} training and {here[1]:,} test images; {name} has {whole[0]:,} and {whole[1]:,}."
+    ]
+
+
+def _left_out(faults: Faults, most: int = 20) -> list[str]:
+    """The count and the list of what was left out."""
+    found = faults.sentences
+    if not found:
+        return []
+    more = [f"  ... and {len(found) - most:,} more; all are in {SOURCE_FILE}."] if len(found) > most else []
+    return [f"{len(found):,} broken entries were left out:", *(f"  {text}" for text in found[:most]), *more]
+
+
+def _write_record(folder: Path, kind: Kind, path: Path, source: Source, faults: Faults) -> None:
+    record = SourceRecord(
+        kind=kind,
+        path=str(path),
+        fingerprint=source.fingerprint,
+        size=source.size,
+        skip_broken=faults.skip,
+        broken_pictures=tuple(sorted(faults.broken_pictures)),
+        left_out=tuple(faults.sentences),
+    )
     try:
         atomic_write(folder / SOURCE_FILE, record.model_dump_json(indent=1) + "\n")
     except RunStopped:
@@ -201,7 +240,8 @@ def _source(name: str, root: Path | None, size: int | None) -> Source:
         raise MissingData(
             f"{name} was imported from {path}, which is gone, and has to be decoded again; {again}."
         )
-    source = read_source(record.kind, path, size or record.size, entry)
+    faults = Faults(record.skip_broken, find_broken=False, broken_pictures=set(record.broken_pictures))
+    source = read_source(record.kind, path, size or record.size, entry, faults)
     if source.fingerprint != record.fingerprint:
         raise MissingData(f"{name}: {path} has changed since it was imported; {again}.")
     return source

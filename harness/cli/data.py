@@ -11,6 +11,7 @@ Examples:
   imbcil-bench data download cifar100
   imbcil-bench data import cifar100 --from cifar100.npz
   imbcil-bench data import mine --from my_images/ --kind folder
+  imbcil-bench data import voc2007 --from VOCdevkit/
   imbcil-bench data check
 """
 ROOT = click.option(
@@ -49,24 +50,31 @@ def download(name: str, data_root: Path | None) -> None:
     _report(name, download_dataset(name, data_root, _say))
 
 
-@command.command("import", epilog="A folder holds train/CLASS/ and test/CLASS/; a CSV has the columns path, label, split; "
-                 "an .npz has x_train, y_train, x_test, y_test and, if you like, class_names.")  # fmt: skip
+@command.command("import", epilog="A folder holds train/CLASS/ and test/CLASS/; a CSV has the columns path, label, split, or path, labels, "
+                 "split with several labels parted by ; or |; an .npz has x_train, y_train, x_test, y_test and, if you "
+                 "like, class_names; voc is a development kit, coco a folder in COCO's layout.")  # fmt: skip
 @click.argument("name")
 @click.option(
     "--from", "path", required=True, type=click.Path(path_type=Path), help="File or folder to import."
 )
 @click.option(
-    "--kind", default="auto", metavar="auto|npz|folder|csv|...", help="What lies there; default: auto."
+    "--kind",
+    default="auto",
+    metavar="auto|npz|folder|csv|voc|coco|...",
+    help="What lies there; default: auto.",
 )
 @click.option(
     "--size", type=click.IntRange(4, 1024), help="Side in pixels to store images at; default: their own."
 )
+@click.option("--skip-broken", is_flag=True, help="Several labels: leave broken images out, and list them.")
 @ROOT
-def import_(name: str, path: Path, kind: str, size: int | None, data_root: Path | None) -> None:
+def import_(
+    name: str, path: Path, kind: str, size: int | None, skip_broken: bool, data_root: Path | None
+) -> None:
     """Make images of your own available as --dataset NAME (and NAME-lt, its long tail)."""
     from imbcil.protocols.library import import_dataset
 
-    _report(name, import_dataset(name, path, kind, data_root, _say, size))
+    _report(name, import_dataset(name, path, kind, data_root, _say, size, skip_broken))
 
 
 @command.command("check")
@@ -84,7 +92,12 @@ def _report(name: str, cached: Any) -> None:
     train, test = cached.splits["train"], cached.splits["test"]
     click.echo(
         f"{name}: {len(cached.meta.class_names)} classes, {len(train.labels):,} training and {len(test.labels):,} test images, "
-        f"stored at {train.images.shape[1]} pixels. Use it with --dataset {name}, or {name}-lt for a long tail."
+        f"stored at {train.images.shape[1]} pixels. "
+        + (
+            f"Use it with --dataset {name}, or {name}-lt for a long tail."
+            if train.targets is None
+            else f"Use it with --protocol mlcil --dataset {name}."
+        )
     )
 
 

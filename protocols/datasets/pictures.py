@@ -40,8 +40,19 @@ def fit_picture(picture: "Picture", size: int) -> Images:
     return np.asarray(rgb.crop((left, top, left + size, top + size)), dtype=np.uint8)
 
 
-def read_picture(path: Path, size: int) -> Images:
-    """The picture in a file as [size, size, 3]. Raises BadInput that names a file which cannot be decoded."""
+def stretch_picture(picture: "Picture", size: int) -> Images:
+    """`picture` as [size, size, 3], resized as a whole (antialiased bilinear): torchvision's Resize((size, size))."""
+    from PIL import Image
+
+    rgb = picture.convert("RGB")
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def read_picture(path: Path, size: int, stretch: bool = False) -> Images:
+    """The picture in a file as [size, size, 3]: its central square, or with `stretch` the whole of it.
+
+    Raises BadInput that names a file which cannot be decoded.
+    """
     from PIL import Image
 
     try:
@@ -50,7 +61,7 @@ def read_picture(path: Path, size: int) -> Images:
                 raise BadInput(
                     f"{path} has {picture.width} x {picture.height} pixels; that is no training image."
                 )
-            return fit_picture(picture, size)
+            return (stretch_picture if stretch else fit_picture)(picture, size)
     except BadInput:
         raise
     except Exception as error:  # Pillow's plug-ins raise a dozen different types on damaged files
@@ -87,25 +98,28 @@ def listed_source(
     dense, class_names, notes = dense_labels(labels, names, str(root))
     stored = size or _guess_size(root, listings["train"].paths)
     splits = {
-        split: SplitSource(dense[split], _Pieces(root, listings[split].paths, stored)) for split in SPLITS
+        split: SplitSource(dense[split], PicturePieces(root, listings[split].paths, stored))
+        for split in SPLITS
     }
     return Source(fingerprint, class_names, stored, splits, on_demand=True, notes=notes)
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class PicturePieces:
     """Cuts tasks for worker processes: each holds its own paths only."""
 
     root: Path
     paths: Sequence[str]
     size: int
+    stretch: bool = False
 
     def __call__(self, rows: Rows) -> partial[Images]:
-        return partial(_read_pictures, self.root, [self.paths[row] for row in rows.tolist()], self.size)
+        paths = [self.paths[row] for row in rows.tolist()]
+        return partial(_read_pictures, self.root, paths, self.size, self.stretch)
 
 
-def _read_pictures(root: Path, paths: Sequence[str], size: int) -> Images:
-    return np.stack([read_picture(root / path, size) for path in paths])
+def _read_pictures(root: Path, paths: Sequence[str], size: int, stretch: bool) -> Images:
+    return np.stack([read_picture(root / path, size, stretch) for path in paths])
 
 
 def _guess_size(root: Path, paths: Sequence[str]) -> int:

@@ -5,16 +5,14 @@ from typing import get_args
 
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.protocols.catalogue import DatasetEntry
+from imbcil.protocols.datasets.faults import Faults
 from imbcil.protocols.datasets.source import Kind, Source
 
-LATER = ("voc", "coco")  # multi-label annotations
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def guess_kind(path: Path, kind: str, entry: DatasetEntry | None) -> Kind:
     """`kind` itself, or for `auto` what the path and the catalogue say. Raises BadInput when nothing fits."""
-    if kind in LATER:
-        raise BadInput(f"--kind {kind}: multi-label data cannot be imported in this version.")
     if kind != "auto":
         named = next((known for known in KINDS if kind == known), None)
         if named is None:
@@ -27,14 +25,66 @@ def guess_kind(path: Path, kind: str, entry: DatasetEntry | None) -> Kind:
     if named is not None:
         return named
     if path.is_dir():
-        return "folder"
+        return _guess_folder(path)
     raise BadInput(
-        f"--from {path}: give an .npz, a .csv, or a folder with train/CLASS/ and test/CLASS/ inside."
+        f"--from {path}: give an .npz, a .csv, a folder with train/CLASS/ and test/CLASS/ inside, a development kit "
+        "of PASCAL VOC, or a folder in COCO's layout."
     )
 
 
-def read_source(kind: Kind, path: Path, size: int | None, entry: DatasetEntry | None) -> Source:
-    """Open what lies at `path`. size: side to store images at; None: their own."""
+def _guess_folder(path: Path) -> Kind:
+    if (path / "VOCdevkit").is_dir() or (path / "ImageSets" / "Main").is_dir():
+        return "voc"
+    if any((path / "annotations").glob("*.json")) or any(path.glob("*/_annotations.coco.json")):
+        return "coco"
+    return "folder"
+
+
+def read_source(
+    kind: Kind, path: Path, size: int | None, entry: DatasetEntry | None, faults: Faults | None = None
+) -> Source:
+    """Open what lies at `path`. size: side to store images at; None: their own.
+
+    faults: takes what is wrong with single images of several labels; None: the first fault is an error. Raises
+    BadInput where other kinds are asked to skip broken images.
+    """
+    faults = faults or Faults()
+    source = _read_several_labels(kind, path, size, entry, faults)
+    if source is not None:
+        return source
+    if faults.skip:
+        raise BadInput(
+            "--skip-broken is for images of several labels: voc, coco, or a CSV with the column labels."
+        )
+    return _read_one_label(kind, path, size, entry)
+
+
+def _read_several_labels(
+    kind: Kind, path: Path, size: int | None, entry: DatasetEntry | None, faults: Faults
+) -> Source | None:
+    year = None if entry is None else entry.year
+    if kind == "voc":
+        from imbcil.protocols.datasets.voc import read_voc
+
+        return read_voc(path, size, year, entry.lists if entry is not None else (), faults)
+    if kind == "coco":
+        from imbcil.protocols.datasets.coco import read_coco
+
+        return read_coco(path, size, year, faults)
+    if kind in ("voc-mlt", "coco-mlt"):
+        from imbcil.protocols.datasets import mlt
+
+        return (mlt.read_voc_mlt if kind == "voc-mlt" else mlt.read_coco_mlt)(path, size, faults)
+    if kind == "csv":
+        from imbcil.protocols.datasets.csv_list import csv_columns
+        from imbcil.protocols.datasets.csv_multi import read_csv_multi
+
+        if "labels" in csv_columns(path):
+            return read_csv_multi(path, size, faults)
+    return None
+
+
+def _read_one_label(kind: Kind, path: Path, size: int | None, entry: DatasetEntry | None) -> Source:
     if kind == "npz":
         from imbcil.protocols.datasets.npz import read_npz
 

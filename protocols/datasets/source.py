@@ -17,7 +17,7 @@ SPLITS = ("train", "test")
 POSITIVE, DIFFICULT, CROWD = 1, 2, 3
 """Codes of a stored cell of several labels; 0: the class is not in the image. DIFFICULT: all its objects there
 are marked difficult (VOC). CROWD: all its annotations there are of crowds (COCO). See DataSettings."""
-Kind = Literal["npz", "folder", "csv", "cifar", "imagenet", "food101"]
+Kind = Literal["npz", "folder", "csv", "cifar", "imagenet", "food101", "voc", "coco", "voc-mlt", "coco-mlt"]
 
 
 class SourceRecord(Frozen):
@@ -30,6 +30,11 @@ class SourceRecord(Frozen):
     fingerprint: str
     size: int
     """Side in pixels at which images are stored when nobody asks for another."""
+    skip_broken: bool = False
+    broken_pictures: tuple[str, ...] = ()
+    """Pictures that were left out since they cannot be decoded, below the path."""
+    left_out: tuple[str, ...] = ()
+    """With `skip_broken`: one sentence for everything that was left out."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_the_list_says_what_is_here_and_where_it_came_from(cli: Cli, arrays: Pat
         (["import", "mine", "--from", "nowhere.npz"], "nowhere.npz does not exist"),
         (["import", "mine-lt", "--from", "."], "is made from 'mine'"),
         (["import", "../mine", "--from", "."], "dataset name '../mine'"),
-        (["import", "mine", "--from", ".", "--kind", "coco"], "cannot be imported in this version"),
+        (["import", "mine", "--from", ".", "--kind", "coco"], "has no annotations/instances_train.json"),
         (["import", "mine", "--from", ".", "--kind", "fodler"], "did you mean folder"),
         (["import", "mine", "--from", "."], "needs the folders train/CLASS/ and test/CLASS/"),
         (["import", "mine"], "--from"),

@@ -57,7 +57,7 @@ def test_default_recipes_of_class_incremental_protocols_exist() -> None:
     named = {
         entry.recipes[profile]
         for entry in catalogue().values()
-        for profile in (("mlcil",) if entry.label_kind == "multi" else ("long-tail", "balanced"))
+        for profile in (entry.recipes if entry.label_kind == "multi" else ("long-tail", "balanced"))
     }
     assert named <= set(recipe_names())
 

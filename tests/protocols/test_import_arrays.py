@@ -204,7 +204,7 @@ def test_a_name_that_is_no_plain_name_is_refused(name: str, tmp_path: Path, root
         ("glyphs100", "auto", "is rendered on first use"),
         ("food101-tailtest", "auto", "shares the images of food101"),
         ("cifar100", "auto", "has 6 classes and cifar100 has 100"),
-        ("small", "voc", "multi-label data cannot be imported in this version"),
+        ("small", "voc", "is no folder; wanted is one with VOCdevkit"),
         ("small", "nzp", "did you mean npz"),
         ("small", "folder", "is no folder"),
     ],
