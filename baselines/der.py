@@ -27,7 +27,7 @@ class DER(Learner):
 
     title = "DER w/o P"
     Config = DERConfig
-    needs = Needs(head=frozenset({"linear"}))
+    needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
     presets = {"released": {}, "sound": {}}
     cfg: DERConfig
 

@@ -85,8 +85,8 @@ class EWC(Learner):
 
 
 def flat(net: Network, names: list[str]) -> Tensor:
-    """The named weights one after the other [P]."""
-    return torch.cat([net.get_parameter(name).flatten() for name in names])
+    """The named weights one after the other [P], as the network uses them."""
+    return torch.cat([net.effective(name).flatten() for name in names])
 
 
 def carried(old: Tensor, held: list[str], names: list[str], net: Network, fresh: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class LUCIR(Learner):
 
     title = "LUCIR"
     Config = LUCIRConfig
-    needs = Needs(head=frozenset({"cosine"}), teacher=True)
+    needs = Needs(head=frozenset({"cosine"}), teacher=True, hard_labels="its margin ranking")
     presets = {"released": {"imprint": False}, "sound": {}}
     cfg: LUCIRConfig
 

@@ -34,7 +34,7 @@ class MEMO(Learner):
 
     title = "MEMO"
     Config = MEMOConfig
-    needs = Needs(head=frozenset({"linear"}))
+    needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
     presets = {"released": {}, "sound": {}}
     cfg: MEMOConfig
 

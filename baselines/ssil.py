@@ -35,7 +35,7 @@ class SSIL(Learner):
 
     title = "SSIL"
     Config = SSILConfig
-    needs = Needs(sampler="own", memory="required", teacher=True)
+    needs = Needs(sampler="own", memory="required", teacher=True, hard_labels="its separated softmax")
     presets = {"released": {"normalisation": "separate", "drop_last": True}, "sound": {}}
     cfg: SSILConfig
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from imbcil.harness.pools import Pool
@@ -16,7 +17,8 @@ class Batch:
     float32 (several); mask None or [B, K] bool, the columns that may be seen; index [B] dataset rows; slot [B]
     place in the memory, -1 for new data; stream [B], see `Streams`; extras {name: [B, w]} stored with
     exemplars, NaN where there is none; counts [K] float32 rows of the stage's pool per class; progress in 0..1
-    over the stage; scratch: free for one step.
+    over the stage; scratch: free for one step; shares: None or [B, K] float32, rows sum to 1: how much of each label
+    is in an image that a plug-in mixed, where `targets` names only the image it started from.
     """
 
     images: Tensor
@@ -33,10 +35,20 @@ class Batch:
     total: int  # steps of the stage
     extras: dict[str, Tensor] = field(default_factory=dict)
     scratch: dict[str, Any] = field(default_factory=dict)
+    shares: Tensor | None = None
 
     @property
     def progress(self) -> float:
         return (self.epoch * self.steps + self.step) / max(self.total, 1)
+
+    def label_shares(self, n_classes: int) -> Tensor:
+        """How much of each label is in each image [B, K]: one 1 a row, the shares of a mixed one, or, with several
+        labels an image, a 1 for each visible positive."""
+        if self.targets.is_floating_point():
+            return (self.targets[:, :n_classes] == 1).float()
+        if self.shares is not None:
+            return self.shares
+        return F.one_hot(self.targets, n_classes).float()
 
 
 @dataclass

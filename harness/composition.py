@@ -1,14 +1,26 @@
 """Composing a learner with plug-ins: conflicts are refused in one sentence before any data is opened."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
+from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
-from imbcil.harness.contract import Criterion, Learner, Phase, Plugin, Stage
+from imbcil.harness.contract import Batch, Criterion, Learner, Phase, Plugin, Stage
 from imbcil.harness.network.network import NetSpec, Network
 from imbcil.harness.samplers import Shuffle
 from imbcil.harness.settings import MemorySettings
 from imbcil.harness.state import Rewrap
+
+
+class Named(Protocol):
+    """A learner or plug-in of a run, by name and class."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> type[Any]: ...
 
 
 def check_composition(
@@ -17,8 +29,10 @@ def check_composition(
     plugins: Sequence[tuple[str, type[Plugin]]],
     memory: MemorySettings,
     labels: str,
+    settings: Mapping[str, Frozen] | None = None,
 ) -> None:
-    """Raise BadInput naming both sides, the slot and the way out."""
+    """Raise BadInput naming both sides, the slot and the way out. `settings` of plug-ins by name; a plug-in without
+    any is taken with its defaults."""
     needs = learner.needs
     if labels not in needs.labels:
         raise BadInput(f"{name} learns from {_listed(needs.labels)} labels; this protocol has {labels} ones.")
@@ -31,7 +45,9 @@ def check_composition(
     for other, plugin in plugins:
         if other in owners.values() or [part for part, _ in plugins].count(other) > 1:
             raise BadInput(f"{other} is there twice in {_written(name, plugins)}; name a plug-in once.")
-        for slot in plugin.slots:
+        given = (settings or {}).get(other)
+        slots = plugin.claims(plugin.Config() if given is None else given)
+        for slot in slots:
             if slot in owners:
                 raise BadInput(
                     f"{owners[slot]} and {other} both claim the {slot}; they cannot be combined: leave one out."
@@ -41,21 +57,37 @@ def check_composition(
             raise BadInput(
                 f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones."
             )
-        if "criterion" in plugin.slots and needs.criterion != "ce":
+        if "criterion" in slots and needs.criterion != "ce":
             raise BadInput(
                 f"{other} replaces the classification criterion, but {name} brings its own ({needs.criterion}); "
-                "they cannot be combined."
+                f"they cannot be combined: leave {other} out."
             )
-        if "sampler" in plugin.slots and needs.sampler == "own":
+        if "targets" in slots and (hard := _hard_labels(learner)):
+            raise BadInput(
+                f"{other} mixes the labels of images, but {name} needs one hard label an image ({hard}); they cannot "
+                f"be combined: leave {other} out."
+            )
+        if "sampler" in slots and needs.sampler == "own":
             raise BadInput(
                 f"{other} replaces the sampler, but {name} brings its own; they cannot be combined: use one of them."
             )
-        if not heads & plugin.needs_head:
+        fitting = heads if "any" in plugin.needs_head else heads & plugin.needs_head
+        if not fitting:
             raise BadInput(
                 f"{other} needs a {_listed(plugin.needs_head)} head, but {by_whom} has a {_listed(heads)} one; "
-                "they cannot be combined."
+                f"they cannot be combined: leave {other} out."
             )
-        heads, by_whom = heads & plugin.needs_head, f"{by_whom}+{other}"
+        heads, by_whom = fitting, f"{by_whom}+{other}"
+
+
+def check_counts(plugins: Sequence[Named], counts: Sequence[float], names: Sequence[str]) -> None:
+    """Refuse a class without a training image where a plug-in works with class priors. Raises BadInput."""
+    for plugin in plugins:
+        if plugin.kind.needs_counts and 0 in counts:
+            raise BadInput(
+                f"{plugin.name} works with class frequencies, but the class {names[list(counts).index(0)]!r} has no training "
+                "image; use a milder --rho or a smaller data.holdout, or leave the plug-in out."
+            )
 
 
 class Plugins(Rewrap):
@@ -65,6 +97,7 @@ class Plugins(Rewrap):
         self.items = tuple(items)
         self.wrapped_ever: set[str] = set()
         self.criterion_called = False
+        self.had_effect: set[str] = set()  # names of those that changed a list of stages or a batch
 
     def design(self, spec: NetSpec) -> NetSpec:
         for plugin in self.items:
@@ -75,16 +108,28 @@ class Plugins(Rewrap):
         """The learner's stages after every plug-in's changes, each with its owner."""
         stages = [_owned(stage, "learner") for stage in learner.stages(phase)]
         for plugin in self.items:
-            stages = [_owned(stage, plugin.name) for stage in plugin.stages(phase, stages, learner)]
+            changed = [_owned(stage, plugin.name) for stage in plugin.stages(phase, stages, learner)]
+            if len(changed) != len(stages) or any(a is not b for a, b in zip(changed, stages, strict=True)):
+                self.had_effect.add(plugin.name)
+            stages = changed
         names = [stage.name for stage in stages]
         if len(set(names)) < len(names):
             raise BadInput(f"Two stages are called {max(names, key=names.count)!r}; stage names must differ.")
         return stages
 
     def criterion(self, base: Criterion) -> Criterion:
-        for plugin in self.items:
+        """Who mixes labels is outermost whatever the order: it asks the others for each label on its own."""
+        for plugin in sorted(self.items, key=lambda plugin: "targets" in plugin.slots):
             base = plugin.criterion(base)
         return base
+
+    def prepare(self, batch: Batch) -> Batch:
+        for plugin in self.items:
+            prepared = plugin.prepare(batch)
+            if prepared is not batch:
+                self.had_effect.add(plugin.name)
+            batch = prepared
+        return batch
 
     def wrap(self, net: Network, stage: Stage) -> None:
         for plugin in self.items:
@@ -114,7 +159,7 @@ def check_head(spec: NetSpec, learner: Learner, plugins: Plugins, labels: str = 
         (learner.name, learner.needs.heads(labels)),
         *((p.name, p.needs_head) for p in plugins.items),
     ]:
-        if spec.head.kind not in allowed:
+        if not allowed & {spec.head.kind, "any"}:
             raise BadInput(
                 f"{part} needs a {_listed(allowed)} head, but the network has a {spec.head.kind} one."
             )
@@ -123,16 +168,27 @@ def check_head(spec: NetSpec, learner: Learner, plugins: Plugins, labels: str = 
 def check_effect(plugins: Plugins, stages: Sequence[Stage]) -> None:
     """After the first phase's stages: a plug-in that changed nothing is an error, not a warning."""
     for plugin in plugins.items:
-        if "criterion" in plugin.slots and not plugins.criterion_called:
+        slots = plugin.claims(plugin.cfg)
+        if "criterion" in slots and not plugins.criterion_called:
             raise BadInput(
                 f"{plugin.name} replaces the classification criterion, which no stage called; leave it out."
             )
-        if "sampler" in plugin.slots and all(isinstance(stage.sampler, Shuffle) for stage in stages):
+        if "sampler" in slots and all(isinstance(stage.sampler, Shuffle) for stage in stages):
             raise BadInput(
                 f"{plugin.name} replaces the sampler, but every stage still shuffles; leave it out."
             )
-        if any(slot.startswith("wrap:") for slot in plugin.slots) and plugin.name not in plugins.wrapped_ever:
+        if any(slot.startswith("wrap:") for slot in slots) and plugin.name not in plugins.wrapped_ever:
             raise BadInput(f"{plugin.name} found no module to wrap in this network; leave it out.")
+        checked = any(slot in ("criterion", "sampler") or slot.startswith("wrap:") for slot in slots)
+        changes = type(plugin).stages is not Plugin.stages or type(plugin).prepare is not Plugin.prepare
+        if changes and not checked and plugin.name not in plugins.had_effect:
+            raise BadInput(f"{plugin.name} changed no stage and no batch of the first phase; leave it out.")
+
+
+def _hard_labels(learner: type[Learner]) -> str:
+    """What needs exactly one label an image, "" if nothing does."""
+    needs = learner.needs
+    return needs.hard_labels or ("" if needs.criterion == "ce" else needs.criterion)
 
 
 def _owned(stage: Stage, owner: str) -> Stage:

@@ -38,7 +38,7 @@ class Needs:
     that names the learner's own. `sampler` "own": some stage brings its own. `memory` "required" refuses 0;
     "none" keeps no exemplars. `teacher`: the default `end_phase` freezes one into `state["old"]`.
     `privileged`: may see past data (upper bounds). With several labels an image: `multi_head`, the heads where they
-    differ; `policy` and `memory_labels`, what `labels.policy` and `labels.memory` are unless the run says otherwise.
+    differ; `hard_labels`: a term beside `classify` that needs exactly one label an image, "" for none; `policy` and `memory_labels`, what `labels.policy` and `labels.memory` are unless the run says otherwise.
     """
 
     labels: frozenset[str] = frozenset({"single"})
@@ -49,6 +49,7 @@ class Needs:
     teacher: bool = False
     privileged: bool = False
     multi_head: frozenset[str] = frozenset()
+    hard_labels: str = ""
     policy: Policy = "mask_current"
     memory_labels: MemoryPolicy = "capture_only"
 
@@ -195,6 +196,10 @@ class Learner(_Keeper):
         generator = self.tools.gen("balanced", phase.index)
         return (phase.memory + phase.new).balanced(self.memory.quota(phase.hi), generator)
 
+    def rows_at_hand(self, phase: Phase) -> Pool:
+        """All training rows at hand: new data and memory or, for an upper bound, past data."""
+        return (phase.past if self.needs.privileged else phase.memory) + phase.new
+
     def freeze_teacher(self) -> None:
         """Put a frozen copy of the network into `state["old"]` if `needs.teacher`."""
         if self.needs.teacher:
@@ -218,13 +223,22 @@ class Learner(_Keeper):
 
 
 class Plugin(_Keeper):
-    """Base of all plug-ins. `slots`: what it claims alone ("criterion", "sampler", "calibrator", "wrap:conv")."""
+    """Base of all plug-ins. `slots`: what it claims alone ("criterion", "sampler", "calibrator", "targets",
+    "wrap:conv")."""
 
     contract: ClassVar[str] = "plugin"
+    needs_counts: ClassVar[bool] = (
+        False  # works with class priors: a class without a training image is refused
+    )
     slots: ClassVar[tuple[str, ...]] = ()
     labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
-    needs_head: ClassVar[frozenset[str]] = frozenset({"linear", "cosine"})
+    needs_head: ClassVar[frozenset[str]] = frozenset({"any"})
     source: ClassVar[str] = ""  # paper and section
+
+    @classmethod
+    def claims(cls, cfg: Any) -> tuple[str, ...]:
+        """What it claims with these settings; `slots` lists all that it ever claims."""
+        return cls.slots
 
     def design(self, spec: NetSpec) -> NetSpec:
         return spec
@@ -246,7 +260,12 @@ class Plugin(_Keeper):
     def unwrap(self, net: Network) -> None:
         """Fold the wrapped structure back into an ordinary network."""
 
-    def begin_stage(self, stage: Stage, learner: Learner) -> None: ...
+    def begin_stage(self, stage: Stage, learner: Learner) -> None:
+        """Before the first step of any stage; `stage.pool` holds the rows that it draws from."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Another batch in the place of this one, before the network sees it; new tensors, not changed ones."""
+        return batch
 
     def end_stage(self, stage: Stage, learner: Learner) -> None: ...
 

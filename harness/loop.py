@@ -65,6 +65,7 @@ def train_stage(run: StageContext) -> None:
         for step in range(position.step, len(plan)):
             run.optimiser.set_learning_rates(position.epoch, step, len(plan), position.plateau.scale)
             batch = training_batch(run, plan[step], position.epoch, step, len(plan), counts)
+            batch = run.plugins.prepare(batch)
             with seeded(*run.key, "step", position.epoch, step) if stochastic else nullcontext():
                 terms = train_step(run, batch)
             record(position.sums, terms)
@@ -108,7 +109,8 @@ def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
 def epoch_plan(run: StageContext, epoch: int) -> list[Rows]:
     """The epoch's batches, from its key alone: a resumed run makes the same plan and skips what is done."""
     generator = run.learner.tools.gen("order", *run.key[1:], epoch)
-    plan = run.stage.sampler.plan(run.pool, run.stage.optim.batch, generator)
+    sampler = run.stage.sampler.at(epoch / max(run.stage.optim.epochs, 1))
+    plan = sampler.plan(run.pool, run.stage.optim.batch, generator)
     if any(isinstance(module, nn.BatchNorm1d) for module in run.learner.net.modules()):
         return without_single_rows(plan)
     return plan

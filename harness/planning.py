@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from imbcil.harness.compilation import decide_compilation
+from imbcil.harness.composition import check_counts
 from imbcil.harness.hardware import hardware_name
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.overrides import overrides
-from imbcil.harness.phases import phase_steps
+from imbcil.harness.phases import phase_steps, train_counts
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import (
     Plan,
@@ -57,6 +58,7 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
             if name not in scenarios:
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
                 recipe.memory.check(len(scenarios[name].order))
+            check_counts(plan.plugins, train_counts(scenarios[name]).tolist(), scenarios[name].class_names)
             planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store))
     for sentence in said:  # after everything that could refuse the request
         view.message(sentence)

@@ -87,7 +87,6 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
         learner_kind: type[Learner] = load_learner(method.learner)
         plugin_kinds: list[type[Plugin]] = [load_plugin(name) for name in method.plugins]
         named = [(short_name(name), kind) for name, kind in zip(method.plugins, plugin_kinds, strict=True)]
-        check_composition(learner_kind, short_name(method.learner), named, recipe.memory, label_kind)
         if label_kind == "multi":
             check_labels(short_name(method.learner), learner_kind, recipe)
         layers: dict[str, Any] = {"train": recipe.train.model_dump()} if has_train(learner_kind) else {}
@@ -107,6 +106,8 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
             )
             for given, (name, kind) in zip(method.plugins, named, strict=True)
         )
+        given = {part.name: part.cfg for part in plugins}
+        check_composition(learner_kind, learner.name, named, recipe.memory, label_kind, given)
         plans.append(Plan(text, learner, plugins, recipe, preset))
     return plans
 

@@ -48,6 +48,7 @@ def save(
         "plugins": {plugin.name: plugin.state for plugin in plugins.items},
         "wrapped": sorted(plugins.wrapped_ever),
         "criterion_called": plugins.criterion_called,
+        "had_effect": sorted(plugins.had_effect),
         "memory": learner.memory.to_state(),
         "logged": dict(learner.tools.logged),
         "logged_per_class": dict(learner.tools.logged_per_class),
@@ -93,6 +94,7 @@ def _restored(state: dict[str, Any], learner: Learner, plugins: Plugins, costs: 
         plugin.state = state["plugins"][plugin.name]
     plugins.wrapped_ever = set(state["wrapped"])
     plugins.criterion_called = state.get("criterion_called", True)
+    plugins.had_effect = set(state.get("had_effect", [plugin.name for plugin in plugins.items]))
     learner.memory.load_state(state["memory"])
     learner.tools.logged, learner.tools.logged_per_class = state["logged"], state["logged_per_class"]
     costs.load_state(state["costs"])

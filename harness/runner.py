@@ -159,6 +159,7 @@ class Runner:
                     stage.begin()
                 learner.tools.net = learner.net
                 pool = stage.pool() if callable(stage.pool) else stage.pool
+                stage = replace(stage, pool=pool)
                 if not len(pool):
                     self.s.view.message(f"phase {phase.index}: stage {stage.name} has no rows and is skipped")
                     return

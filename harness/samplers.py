@@ -16,8 +16,16 @@ class Rows:
     stream: Tensor
 
 
+class _Steady:
+    """A sampler that draws alike in every epoch."""
+
+    def at(self, progress: float) -> "Sampler":
+        """The sampler of an epoch that starts at `progress` (0..1) of the stage."""
+        return self  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
-class Shuffle:
+class Shuffle(_Steady):
     """Every row once an epoch, in random order; the last batch may be smaller."""
 
     def plan(self, pool: Pool, batch: int, generator: torch.Generator) -> list[Rows]:
@@ -26,7 +34,7 @@ class Shuffle:
 
 
 @dataclass(frozen=True)
-class ClassAware:
+class ClassAware(_Steady):
     """Draw a class uniformly, then `per` of its rows; an epoch is as long as `Shuffle`'s.
 
     Source: Long-Tailed-CIL's second stage (4 rows per drawn class). Classes and, within each class, rows
@@ -52,23 +60,47 @@ class ClassAware:
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(_Steady):
     """Draw rows with replacement so that class c has a share proportional to n_c ** q (q = 1: as they are,
-    0: uniform over classes). Source: Kang et al. 2020, section 3."""
+    0: uniform over classes), mixed with `natural` times its natural share. Source: Kang et al. 2020, section 3."""
 
     q: float = 0.0
+    natural: float = 0.0
 
     def plan(self, pool: Pool, batch: int, generator: torch.Generator) -> list[Rows]:
         if not len(pool):
             return []
-        counts = pool.counts(int(pool.quota.max()) + 1).double()
-        weight = counts.clamp(min=1).pow(self.q - 1)[pool.quota]
-        order = torch.multinomial(weight, len(pool), replacement=True, generator=generator)
+        counts = torch.bincount(pool.quota).double()
+        weight = counts.clamp(min=1).pow(self.q - 1)
+        if self.natural:
+            weight = (1 - self.natural) * weight / (weight * counts).sum() + self.natural / counts.sum()
+        order = torch.multinomial(weight[pool.quota], len(pool), replacement=True, generator=generator)
         return [_one_stream(rows) for rows in _chunks(order, batch)]
 
 
 @dataclass(frozen=True)
-class Streams:
+class Progressive:
+    """From the natural shares to equal ones: epoch t of T draws class c with (1 - t/T) n_c / N + (t/T) / C. Source:
+    Kang et al. 2020, eq. 2."""
+
+    def at(self, progress: float) -> "Sampler":
+        return Weighted(natural=1 - progress)
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """Every row once an epoch until `start` of the stage is over, then `Weighted(q)`. Source: Cao et al. 2019, whose
+    deferred re-weighting this is with sampling in the place of weights."""
+
+    start: float = 0.8
+    q: float = 0.0
+
+    def at(self, progress: float) -> "Sampler":
+        return Weighted(self.q) if progress >= self.start else Shuffle()
+
+
+@dataclass(frozen=True)
+class Streams(_Steady):
     """New data (stream 0) and memory (streams 1 to `draws`) side by side in each batch: `batch` new rows and,
     per draw, batch / ratio memory rows that cycle on their own.
 
@@ -97,7 +129,7 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class Online:
+class Online(_Steady):
     """New data once, in random order; beside each batch `replay` rows that the loop draws from the memory
     as it stands at that step, which the learner may change in `after_step`."""
 
@@ -110,7 +142,8 @@ class Online:
         ]
 
 
-Sampler = Shuffle | ClassAware | Weighted | Streams | Online
+Sampler = Shuffle | ClassAware | Weighted | Streams | Online  # draw a plan
+SamplerPlan = Sampler | Progressive | Deferred  # what a stage names; `at` an epoch it is one of the above
 
 
 def without_single_rows(plan: list[Rows]) -> list[Rows]:

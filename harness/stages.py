@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from imbcil.harness.pools import Pool
-from imbcil.harness.samplers import Sampler, Shuffle
+from imbcil.harness.samplers import SamplerPlan, Shuffle
 from imbcil.harness.settings import Optimisation
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Stage:
     pool: Pool | Callable[[], Pool]
     optim: Optimisation
     train: tuple[Group, ...] = field(default_factory=lambda: (Group("all"),))
-    sampler: Sampler = Shuffle()  # noqa: RUF009 - frozen and without state
+    sampler: SamplerPlan = Shuffle()  # noqa: RUF009 - frozen and without state
     loss: LossFunction | None = None
     begin: Callable[[], None] | None = None
     end: Callable[[], None] | None = None

@@ -71,7 +71,7 @@ class TwoStage(Plugin):
         )  # fmt: skip
         last = Stage(
             "two_stage",
-            (phase.past if learner.needs.privileged else phase.memory) + phase.new,
+            learner.rows_at_hand(phase),
             optim,
             (Group("head.new", schedule=half_cosine), Group("calibrators.lws.*.a", schedule=scale_schedule)),
             sampler=ClassAware(per=self.cfg.per),

@@ -22,6 +22,7 @@ class Description:
     title: str = ""  # how tables name the row, where that is not the name
     labels: tuple[str, ...] = ()  # label kinds it can learn from: single, multi
     slots: tuple[str, ...] = ()  # of a plug-in: what it claims alone
+    source: str = ""  # of a plug-in: paper and section
     memory: str = ""  # of a learner: none, optional or required
     upper_bound: bool = False  # sees past data whole
     reconstruction: bool = False  # no public code; open choices are settings
@@ -40,15 +41,17 @@ def describe(kind: Kind, name: str) -> Description:
 
 def _description(source: Source, docstring: str, literals: dict[str, Any]) -> Description:
     needs = literals.get("needs") or {}
-    labels = (needs if source.kind == "learner" else literals).get("labels") or {"single"}
+    learner = source.kind == "learner"
+    labels = needs.get("labels", {"single"}) if learner else literals.get("labels", {"single", "multi"})
     return Description(
         name=source.name,
         kind=source.kind,
         summary=_first_line(docstring),
         title=str(literals.get("title") or ""),
-        labels=tuple(sorted(labels)),
-        slots=tuple(literals.get("slots") or ()) if source.kind == "plugin" else (),
-        memory=str(needs.get("memory") or "optional") if source.kind == "learner" else "",
+        labels=tuple(sorted(labels or ())),
+        slots=() if learner else tuple(literals.get("slots") or ()),
+        source="" if learner else str(literals.get("source") or ""),
+        memory=str(needs.get("memory") or "optional") if learner else "",
         upper_bound=bool(needs.get("privileged") or literals.get("upper_bound")),
         reconstruction=bool(literals.get("reconstruction")),
         origin=source.origin,

@@ -108,6 +108,7 @@ def _line(item: Item) -> str:
     notes = [
         "multi-label" if tuple(item.get("labels") or ()) == ("multi",) else "",
         "single- and multi-label" if len(item.get("labels") or ()) > 1 else "",
+        "single-label" if item.get("kind") == "plugin" and tuple(item["labels"]) == ("single",) else "",
         f"slot {slots}" if slots else "",
         "upper bound" if item.get("upper_bound") else "",
         "needs memory" if item.get("memory") == "required" else "",
@@ -115,6 +116,7 @@ def _line(item: Item) -> str:
         "embedded" if item.get("embedded") else "",
         f"{item['classes']} classes" if "classes" in item else "",
         "" if item.get("origin", "built-in") == "built-in" else "from another package",
+        str(item.get("source") or ""),
     ]
     shown = "; ".join(note for note in notes if note)
     return f"{item['summary']} [{shown}]" if shown else str(item["summary"])

@@ -119,6 +119,12 @@ class Network(nn.Module):
             extras["aux"] = self.aux(parts[-1]["features"].float())
         return Outputs(logits, features, maps, extras)
 
+    def effective(self, name: str) -> Tensor:
+        """The value behind a parameter's name: with what a plug-in adds to it while it wraps the module."""
+        owner, _, leaf = name.rpartition(".")
+        whole = getattr(self.get_submodule(owner), "whole_weight", None)
+        return whole() if leaf == "weight" and whole is not None else self.get_parameter(name)
+
     def calibrator(self, name: str) -> Calibrator:
         """One of the calibrators, by the name that the design gave it."""
         found = self.calibrators[name]

@@ -11,15 +11,16 @@ from imbcil.harness.network.network import Network
 def select(net: Network, selectors: tuple[str, ...]) -> dict[str, nn.Parameter]:
     """Parameters by name. Known words: `all` (everything but calibrators), `backbones`, `backbones.-1`, `trunk`,
     `head`, `head.new`, `head.old`, `aux`, `calibrators.NAME.new`; else a name prefix or a glob over names with
-    the word `blocks` left out, such as `calibrators.lws.*.a`. `-x` removes x.
+    the word `blocks` left out, such as `calibrators.lws.*.a`. `-x` removes x; `?x` may match nothing.
 
     Raises ContractViolation for a selector that matches nothing (`head.old` in the first phase may).
     """
     chosen: dict[str, nn.Parameter] = {}
     for selector in selectors:
-        removes = selector.startswith("-")
-        found = _matching(net, selector.removeprefix("-"))
-        if not found and selector.removeprefix("-") != "head.old":
+        removes, optional = selector.startswith("-"), selector.startswith("?")
+        word = selector.removeprefix("-").removeprefix("?")
+        found = _matching(net, word)
+        if not found and not optional and word != "head.old":
             raise ContractViolation(f"The selector {selector!r} matches no parameter of the network.")
         if removes:
             chosen = {name: value for name, value in chosen.items() if name not in found}

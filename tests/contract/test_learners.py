@@ -19,22 +19,52 @@ from imbcil.harness.settings import MemorySettings
 NAMES = [name for name in learner_names() if "single" in load_learner(name).needs.labels]
 
 
+CLOSELY = ("more", "two_stage")  # tried beside more learners than the others
+PARTNERS = (
+    "podnet",
+    "foster",
+    "eeil",
+    "lucir",
+    "gradient_reweighting",
+    "bic",
+    "icarl",
+    "replay",
+    "wa",
+    "finetune",
+)
+TOGETHER = (
+    "podnet+more+two_stage",
+    "foster+more+two_stage",
+    "icarl+more+balanced_softmax",
+    "replay+mixup+more+focal",
+)
+
+
+def allowed(learner: str, plugin: str, labels: str = "single") -> bool:
+    """Whether the rules let a learner and one plug-in be composed."""
+    named = [(plugin, load_plugin(plugin))]
+    try:
+        check_composition(load_learner(learner), learner, named, MemorySettings(), labels)
+    except BadInput:
+        return False
+    return True
+
+
 def composable() -> list[str]:
-    """Every learner alone and with every single plug-in that the rules allow."""
+    """Every learner alone, every plug-in with the first learners that the rules allow, and some longer chains."""
     methods = list(NAMES)
-    for learner, plugin in itertools.product(NAMES, plugin_names()):
-        try:
-            check_composition(
-                load_learner(learner), learner, [(plugin, load_plugin(plugin))], MemorySettings(), "single"
-            )
-        except BadInput:
-            continue
-        methods.append(f"{learner}+{plugin}")
-    return methods
+    for place, plugin in enumerate(plugin_names()):
+        turned = PARTNERS[place % 3 :] + PARTNERS[: place % 3]
+        fitting = [learner for learner in turned if allowed(learner, plugin)]
+        methods += [f"{learner}+{plugin}" for learner in fitting[: 6 if plugin in CLOSELY else 3]]
+    known = set(plugin_names())
+    return methods + [method for method in TOGETHER if set(method.split("+")[1:]) <= known]
 
 
 METHODS = composable()
-WITH_OWN_STAGES = [method for method in METHODS if "+" not in method or method.endswith("+two_stage")]
+WITH_OWN_STAGES = [
+    method for method in METHODS if "+" not in method or method.endswith("+two_stage") or method in TOGETHER
+]
 MEMORIES = [
     (method, memory)
     for memory in ("0", "4/class", "7")
