@@ -13,6 +13,7 @@ from filelock import Timeout
 from imbcil.harness.base.errors import ImbcilError, RunStopped
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.composition import Plugins
+from imbcil.harness.figures.of_run import draw_run_figures
 from imbcil.harness.images import ImageBank
 from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.metrics import final_metrics
@@ -123,6 +124,8 @@ def _train_locked(
             ) from None
         raise
     draw_matrix(folder, run.info)
+    if tracker.settings.uri is not None:  # else `sync` draws them, when somebody asks for a dashboard
+        draw_run_figures(folder, run.info)
     final = final_metrics([record.metrics for record in records])
     folder.set_state("finished", final=final)
     runner.checkpoints.clear()

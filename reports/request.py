@@ -68,6 +68,7 @@ class Choice:
     recipes: Sequence[str] = ()
     columns: Sequence[str] = ()
     presets: Sequence[str] = ()
+    runs: Sequence[str] = ()  # run keys
 
     def takes(self, run: StoredRun) -> bool:
         info = run.info
@@ -77,6 +78,7 @@ class Choice:
             (self.recipes, info.recipe),
             (self.columns, info.column),
             (self.presets, info.preset),
+            (self.runs, info.run_key),
         )
         if any(allowed and value not in allowed for allowed, value in wanted):
             return False

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from imbcil.harness.base.errors import BadInput, RunStopped
+from imbcil.harness.figures.of_run import draw_run_figures
 from imbcil.harness.store.layout import Store, is_owned
 from imbcil.harness.store.run_folder import Status
 from imbcil.harness.tracking.client import Connection, connect, explain, patient_and_quiet
@@ -89,6 +90,8 @@ def _deliver_all(connection: Connection, truths: Sequence[Truth]) -> tuple[list[
     sent, killed = [], 0
     for truth in truths:
         status = live_status(truth)
+        if status == "finished" and not (truth.folder.figures / "weight_norms.png").exists():
+            draw_run_figures(truth.folder, truth.info)
         delivery = deliver_run(connection, truth, status)
         sent.append(delivery)
         killed += status == "interrupted" and delivery.ended

@@ -1,0 +1,60 @@
+"""`imbcil-bench plot`: figures of stored runs for a paper's column, as PNG, PDF or SVG."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+Examples:
+  imbcil-bench plot forgetting --method finetune --method icarl --out forgetting.pdf
+  imbcil-bench plot weight-norms --dataset cifar100-lt --column lfs-10 --out norms.svg
+"""
+OPTIONS = (
+    click.option("--store", help="Folder of the runs; default: IMBCIL_STORE, else ./imbcil-store."),
+    click.option("--method", "methods", multiple=True, help="Only this learner; repeatable."),
+    click.option("--dataset", "datasets", multiple=True, help="Only runs on this dataset."),
+    click.option("--column", "columns", multiple=True, metavar="NAME", help="Such as lfs-10 or lfh-5."),
+    click.option("--recipe", "recipes", multiple=True, help="Only runs of this recipe."),
+    click.option("--preset", "presets", multiple=True, help="Only runs of this preset."),
+    click.option("--run", "runs", multiple=True, metavar="KEY", help="Only this run; repeatable."),
+    click.option("--seed", type=int, help="Default: each learner's lowest seed."),
+    click.option("--out", type=click.Path(path_type=Path), help="FILE.png, .pdf or .svg; default: NAME.png."),
+)
+
+
+@click.group(epilog=EXAMPLES, no_args_is_help=True)
+def command() -> None:
+    """Figures of finished runs, 8.5 cm wide; runs that MLflow follows have them as artifacts, too."""
+
+
+def _with_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+@command.command("weight-norms", epilog=EXAMPLES)
+@_with_options
+def weight_norms(**flags: Any) -> None:
+    """L2 norm of each class's head weights by training count and by phase, old and new classes apart."""
+    _plot("weight-norms", **flags)
+
+
+@command.command("forgetting", epilog=EXAMPLES)
+@_with_options
+def forgetting(**flags: Any) -> None:
+    """Forgetting of each class against its training count, with the correlation; learners side by side."""
+    _plot("forgetting", **flags)
+
+
+def _plot(name: str, store: str | None, seed: int | None, out: Path | None, **chosen: Any) -> None:
+    from imbcil.harness.store.layout import Store, store_root
+    from imbcil.reports.plots import plot_runs
+    from imbcil.reports.request import Choice
+
+    path = out or Path(f"{name}.png")
+    for line in plot_runs(Store(store_root(store)), name, Choice(**chosen), seed, path):
+        click.echo(line, err=True)
+    click.echo(f"Drawn to {path}.", err=True)

@@ -1,0 +1,1 @@
+"""Pictures of finished runs, from their stored files."""
