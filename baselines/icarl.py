@@ -67,9 +67,7 @@ class ICaRL(Learner):
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         old = self.teacher_logits(batch)
         if self.multi:
-            terms = {"ce": self.classification_loss(batch, out.logits)}
-            kd = {} if old is None else {"kd": soft_bce(out.logits[:, : old.shape[1]], old)}
-            return terms | {name: self.cfg.distillation * term for name, term in kd.items()}
+            return self.multi_label_loss(batch, out.logits, old)
         if self.cfg.old_loss == "bce":
             return {"bce": self.sigmoid_loss(batch, out.logits, old)}
         terms = {"ce": self.classify(batch, out.logits).mean()}
@@ -81,6 +79,13 @@ class ICaRL(Learner):
         else:
             kd = sigmoid_distillation(student, old)
         return {**terms, "kd": self.cfg.distillation * kd}
+
+    def multi_label_loss(self, batch: Batch, logits: Tensor, old: Tensor | None) -> dict[str, Tensor]:
+        """Binary cross-entropy over visible cells and the teacher's sigmoids over old classes."""
+        terms = {"ce": self.classification_loss(batch, logits)}
+        if old is None:
+            return terms
+        return {**terms, "kd": self.cfg.distillation * soft_bce(logits[:, : old.shape[1]], old)}
 
     def sigmoid_loss(self, batch: Batch, logits: Tensor, old: Tensor | None) -> Tensor:
         """Binary cross-entropy over all units, summed over units, batch mean: old units follow the teacher's
