@@ -34,15 +34,17 @@ def mean_over(cells: Tensor, shown: Tensor) -> Tensor:
     return torch.where(shown, cells, 0.0).sum() / shown.sum().clamp(min=1)
 
 
-def soft_bce(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Binary cross-entropy of the student's sigmoids against the teacher's, mean over cells, times T^2.
-
-    student, teacher: logits [B, K_old], else ContractViolation. The multi-label form of distillation in LwF ports
-    and CSC's code (T = 1).
-    """
+def soft_bce_cells(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Binary cross-entropy [B, K_old] of the student's sigmoids against the teacher's, logits of one shape (else
+    ContractViolation). No gradient reaches the teacher."""
     require_same_shape(student=student, teacher=teacher)
     target = (teacher.detach() / temperature).sigmoid()
-    return F.binary_cross_entropy_with_logits(student / temperature, target) * temperature**2
+    return F.binary_cross_entropy_with_logits(student / temperature, target, reduction="none")
+
+
+def soft_bce(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean of `soft_bce_cells` times T^2: distillation in multi-label ports of LwF and, with T = 1, in CSC's code."""
+    return soft_bce_cells(student, teacher, temperature).mean() * temperature**2
 
 
 def sigmoid_distillation(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""RebLL (reconstruction): asymmetric distillation and online relabelling (Du et al., AAAI 2025, arXiv 2408.12161).
+
+No code and no equations are public. From abstract and reviews: the positive half of the classification loss decays
+with confidence, distillation weighs over-confident predictions down by an adaptive exponential factor, and the memory's
+unlabelled blocks are filled at a phase's end, old columns of new rows by the past model, new columns of old rows by the
+current one. Form, scope, exponent, thresholds and all weights are choices of this file.
+"""
+
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase
+from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL
+from imbcil.harness.losses import mean_over, soft_bce_cells, visible_bce
+
+
+class RebLLConfig(LearnerConfig):
+    """`alpha`: weight of the classification loss, 1 - alpha of the distillation; `memory_weight`: of the plain binary
+    cross-entropy on exemplars over all columns known of them.
+
+    Decay w(u) = (1 - u)^g ("power") or exp(-g u) ("exp"), g the `exponent`: on the positive half of the classification
+    loss, u the student's probability, and in the distillation with `scope` "element", on a class's whole term, or
+    "positive", on its positive half; `source`: whose probability (unset: teacher for element, student for positive).
+    `exponent_kind` "adaptive": after each step g moves by `rate` times how far the gap between the mean probability of
+    positives and of negatives exceeds `gap` (as ASL's adaptive variant steers its focus).
+    `classification_decay`, `relabel`: switch one part off. `when`: relabel new columns of old rows at the phase's end or
+    after every epoch. `labels`: 0/1 at `threshold`, or probabilities ("soft"). `confident`: hide cells whose probability
+    lies between 1 - threshold and threshold. `quota`: no more filled positives of a class than its share of the images.
+    """
+
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    memory_weight: float = Field(default=1.0, ge=0)
+    scope: Literal["element", "positive"] = "element"
+    source: Literal["teacher", "student"] | None = None
+    form: Literal["power", "exp"] = "power"
+    exponent: float = Field(default=1.0, ge=0)
+    exponent_kind: Literal["fixed", "adaptive"] = "fixed"
+    gap: float = Field(default=0.5, ge=-1, le=1)
+    rate: float = Field(default=0.01, ge=0)
+    classification_decay: bool = True
+    relabel: bool = True
+    when: Literal["phase_end", "epoch"] = "phase_end"
+    labels: Literal["hard", "soft"] = "hard"
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    confident: bool = False
+    quota: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_the_ranking(self) -> Self:
+        reverses = (self.scope, self.decided_by, self.form) == ("positive", "teacher", "power")
+        if reverses and self.exponent >= 2:
+            raise ValueError(
+                "scope positive with the teacher's power decay reverses the ranking of probabilities from exponent 2 on; "
+                "take source student, form exp, or an exponent below 2"
+            )
+        return self
+
+    @property
+    def decided_by(self) -> str:
+        """Whose probability decays the distillation."""
+        return self.source or ("teacher" if self.scope == "element" else "student")
+
+
+class RebLL(Learner):
+    """Predictor: "fc". Label policy mask_current; the memory's labels are "relabel" unless the run says otherwise.
+
+    With exponent 0 and relabelling off it is binary cross-entropy plus soft-target distillation, bit for bit. Unknown:
+    the decay's exact form and exponent, thresholds, loss weights, the schedule.
+    """
+
+    title = "RebLL (recon)"
+    Config = RebLLConfig
+    needs = Needs(
+        labels=frozenset({"multi"}), criterion="decayed binary cross-entropy", teacher=True, memory_labels="relabel"
+    )  # fmt: skip
+    reconstruction = True
+    cfg: RebLLConfig
+
+    def begin_phase(self, phase: Phase) -> None:
+        super().begin_phase(phase)
+        if "exponent" not in self.state:
+            self.state |= {"exponent": torch.tensor(self.cfg.exponent), "images": 0}
+        self.state["images"] += len(phase.new)
+        self.state["prior"] = (phase.seen_counts / self.state["images"]).clone()
+
+    def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+        assert batch.mask is not None
+        cfg, logits = self.cfg, out.logits
+        new, old = (batch.slot < 0).to(logits.device).unsqueeze(1), self.teacher_logits(batch)
+        plain = visible_bce(logits, batch.targets)
+        cells = plain
+        if cfg.classification_decay:
+            known = torch.where(batch.mask, batch.targets, 0.0)
+            cells = plain - (1 - self.decay(logits.detach().sigmoid())) * known * F.softplus(-logits)
+        terms = {"cls": mean_over(cells, batch.mask & new)}
+        if old is not None:
+            terms = {"cls": cfg.alpha * terms["cls"], "kd": (1 - cfg.alpha) * self.distilled(logits, old)}
+        if cfg.memory_weight and len(self.memory):
+            terms["memory"] = cfg.memory_weight * mean_over(plain, batch.mask & ~new)
+        batch.scratch["p"] = logits.detach().sigmoid()
+        return terms
+
+    def distilled(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Asymmetric distillation over the old columns, mean over cells."""
+        student, q = logits[:, : teacher.shape[1]], teacher.sigmoid()
+        plain = soft_bce_cells(student, teacher)
+        weight = self.decay(q if self.cfg.decided_by == "teacher" else student.detach().sigmoid())
+        if self.cfg.scope == "element":
+            return (weight * plain).mean()
+        return (plain - (1 - weight) * q * F.softplus(-student)).mean()
+
+    def decay(self, probability: Tensor) -> Tensor:
+        """w(u), one for exponent 0."""
+        g: Tensor = self.state["exponent"].to(probability)
+        return (1 - probability).pow(g) if self.cfg.form == "power" else (-g * probability).exp()
+
+    @torch.no_grad()
+    def after_step(self, batch: Batch) -> None:
+        assert batch.mask is not None
+        if self.cfg.exponent_kind == "adaptive":
+            p = batch.scratch["p"]
+            high, low = mean_over(p, batch.targets >= 0.5), mean_over(p, batch.targets < 0.5)
+            moved = self.state["exponent"] + self.cfg.rate * (high - low - self.cfg.gap).cpu()
+            self.state["exponent"] = moved.clamp(min=0)
+        last = batch.step == batch.steps - 1
+        if last and self.cfg.when == "epoch" and self.relabels and len(self.memory):
+            self.fill_new_columns(self.net.n_classes - self.net.head.splits[-1], self.net.n_classes)
+
+    @property
+    def relabels(self) -> bool:
+        return self.cfg.relabel and self.memory.relabels
+
+    def end_phase(self, phase: Phase) -> None:
+        if self.cfg.exponent_kind == "adaptive":
+            self.tools.log("exponent", float(self.state["exponent"]))
+        self.keep_exemplars(phase)
+        if self.relabels and phase.lo and len(self.memory):
+            fresh = torch.nonzero(self.memory.phase == phase.index).flatten()
+            self.fill(fresh, phase.old, self.state["old"], PAST_MODEL)
+            self.fill_new_columns(phase.lo, phase.hi)
+        self.freeze_teacher()
+
+    def fill_new_columns(self, lo: int, hi: int) -> None:
+        """The newest columns of older rows, by the current model."""
+        older = (self.memory.extras["prov"][:, lo:hi] == 1).any(dim=1).logical_not()
+        self.fill(torch.nonzero(older).flatten(), slice(lo, hi), self.net, CURRENT_MODEL)
+
+    def fill(self, slots: Tensor, classes: slice, net: Network, provenance: int) -> None:
+        """Write what `net` makes of exemplars `slots` into columns `classes`."""
+        if not len(slots):
+            return
+        p = self.tools.sweep(self.memory.pool()[slots], net).logits[:, classes].sigmoid()
+        values = p if self.cfg.labels == "soft" else (p > self.cfg.threshold).float()
+        if self.cfg.quota:
+            values = within_quota(values, p, self.state["prior"][classes])
+        if self.cfg.confident:
+            high = max(self.cfg.threshold, 1 - self.cfg.threshold)
+            values = torch.where((p > high) | (p < 1 - high), values, float("nan"))
+        self.memory.relabel(slots, classes, values, provenance)
+
+
+def within_quota(values: Tensor, p: Tensor, prior: Tensor) -> Tensor:
+    """Labels [n, k] of which at most ceil(prior * n) a class are positive: the most probable ones; the rest become 0."""
+    allowed = (prior * len(p)).ceil().long()
+    rank = p.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    return torch.where((values >= 0.5) & (rank >= allowed), 0.0, values)
