@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -16,7 +17,7 @@ KEY_DIGITS = 16
 
 
 def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, resolved: dict[str, Any]) -> str:
-    """16 hex digits. `resolved`: precision, compiled, device type."""
+    """16 hex digits. `resolved`: precision, compiled, device type, and the hash of weights where there are any."""
     apart = NOT_IDENTITY if scenario.label_kind == "multi" else NOT_IDENTITY | {"labels"}
     recipe = plan.recipe.model_dump(mode="json", exclude=apart)
     content = {
@@ -53,12 +54,20 @@ def stored_config(plan: Plan, request: RunRequest, seed: int, resolved: dict[str
         "recipe": recipe,
         "preset": plan.preset,
         "set": settings,
+        "weights": _stored_source(request.weights),
+        "allow_leaky_weights": request.allow_leaky_weights or None,
         "precision": resolved["precision"],
         "compile": "on" if resolved["compiled"] else "off",
         "device": resolved["device"],
     }
     kept = {name: value for name, value in content.items() if value is not None}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def _stored_source(weights: str | None) -> str | None:
+    """A file by its absolute path, so that a stored config finds it from anywhere; downloads as they are."""
+    path = Path(weights).expanduser() if weights else None
+    return str(path.absolute()) if path is not None and path.is_file() else weights
 
 
 def settings_of(part: Part) -> dict[str, Any]:
@@ -74,12 +83,18 @@ def command_line(plan: Plan, request: RunRequest, seed: int) -> str:
     flags += [(name, getattr(request, name)) for name in ("dataset", "order", "imbalance", "rho", "memory")]
     flags += [("method", plan.method), ("seed", seed or None)]
     flags += [("vary", request.vary if request.vary != "model" else None), ("preset", request.preset)]
+    flags += [("weights", Path(request.weights).name if request.weights else None)]
     flags += [("recipe", plan.recipe.name if request.recipe else None)]
     machine = [(name, getattr(request, name)) for name in ("precision", "compile", "device")]
     flags += [(name, value) for name, value in machine if value != "auto"]
     flags += [("set", f"{path}={_shown(value)}") for path, value in request.set.items()]
+    leaky = ["--allow-leaky-weights"] if request.allow_leaky_weights else []
     return " ".join(
-        ["imbcil-bench run", *(f"--{name} {quote(str(value))}" for name, value in flags if value is not None)]
+        [
+            "imbcil-bench run",
+            *(f"--{name} {quote(str(value))}" for name, value in flags if value is not None),
+            *leaky,
+        ]
     )
 
 

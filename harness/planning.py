@@ -27,7 +27,10 @@ from imbcil.harness.store.layout import Store, attempt_key, store_root
 from imbcil.harness.store.run_folder import RunFolder, now_ms
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo
 from imbcil.harness.view import RunView
+from imbcil.harness.weights import Weights
+from imbcil.harness.weights_request import check_backbones, resolve_weights
 from imbcil.protocols.scenario import Scenario, build_scenario
+from imbcil.protocols.splits import protocol_rule
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class PlannedRun:
     scenario: Scenario
     folder: RunFolder
     device: torch.device
+    weights: Weights | None = None
 
 
 def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[PlannedRun]]:
@@ -48,6 +52,9 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
     plans = resolve_plans(request, recipe)
     device = resolve_device(request.device)
     precision = resolve_precision(request.precision, device)
+    dataset = request.dataset or protocol_rule(request.protocol).dataset
+    weights = resolve_weights(request, recipe.backbone, dataset)
+    said += check_backbones(plans, weights)
     store = Store(store_root(request.store))
     planned = []
     scenarios: dict[str, Scenario] = {}
@@ -59,7 +66,7 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
                 recipe.memory.check(len(scenarios[name].order))
             check_counts(plan.plugins, train_counts(scenarios[name]).tolist(), scenarios[name].class_names)
-            planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store))
+            planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store, weights))
     for sentence in said:  # after everything that could refuse the request
         view.message(sentence)
     return store, planned
@@ -73,10 +80,13 @@ def plan_run(
     device: torch.device,
     precision: str,
     store: Store,
+    weights: Weights | None = None,
 ) -> PlannedRun:
     """One run with its identity, settings and folder."""
     compiled = decide_compilation(request.compile, device, precision, planned_images(plan, scenario))
     resolved = {"precision": precision, "compiled": compiled, "device": device.type}
+    if weights is not None:
+        resolved["weights"] = weights.sha256
     key = run_key(plan, request, scenario, seed, resolved)
     attempts = store.attempts(key)
     attempt = max(len(attempts), 1)
@@ -84,7 +94,22 @@ def plan_run(
         attempt += 1
     folder = store.run(attempt_key(key, attempt))
     info = describe_run(plan, request, scenario, seed, folder.path.name, attempt, resolved)
-    return PlannedRun(plan, info, stored_config(plan, request, seed, resolved), scenario, folder, device)
+    if weights is not None:
+        info = info.model_copy(update=_weights_info(weights, info))
+    config = stored_config(plan, request, seed, resolved)
+    return PlannedRun(plan, info, config, scenario, folder, device, weights)
+
+
+def _weights_info(weights: Weights, info: RunInfo) -> dict[str, Any]:
+    """What a run says of its weights; as an override they keep its numbers apart from runs without them."""
+    named = f"{weights.source} {weights.sha256[:8]}"
+    return {
+        "weights": weights.source,
+        "weights_sha256": weights.sha256,
+        "trained_on": weights.trained_on,
+        "leaky_weights": weights.leaky,
+        "overrides": {**info.overrides, "weights": named},
+    }
 
 
 def planned_images(plan: Plan, scenario: Scenario) -> int:

@@ -30,6 +30,8 @@ class RunRequest(Frozen):
     recipe: str | dict[str, Any] | None = None  # a name, a YAML file, or the recipe itself
     preset: Literal["released", "sound"] | None = None
     set: dict[str, Any] = {}
+    weights: str | None = None  # to start from: a file, torchvision[:VERSION] or timm[:MODEL.TAG]
+    allow_leaky_weights: bool = False
     precision: Literal["auto", "fp32", "bf16", "tf32"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     device: str = "auto"

@@ -23,7 +23,7 @@ from imbcil.harness.loop import (
     train_stage,
 )
 from imbcil.harness.memory import Memory
-from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
+from imbcil.harness.network.network import Network, starting_spec
 from imbcil.harness.network.runtime import EVALUATION_BATCH, Runtime
 from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
@@ -39,6 +39,7 @@ from imbcil.harness.store.run_folder import PhaseRecord, RunFolder
 from imbcil.harness.store.run_info import RunInfo
 from imbcil.harness.tools import Tools, base_criterion, seeded
 from imbcil.harness.view import EpochProgress, RunView
+from imbcil.harness.weights import Weights, load_into, network_parts
 from imbcil.protocols.scenario import Scenario
 
 
@@ -63,6 +64,7 @@ class Setting:
     firewall: LabelFirewall | None = None  # of runs with several labels an image
     checkpoint_every: float = 60.0  # seconds; 0 = after every step
     stop: threading.Event | None = None
+    weights: Weights | None = None  # of trunk and backbones when the run begins
 
 
 class Runner:
@@ -104,12 +106,15 @@ class Runner:
         )
 
     def _build_network(self) -> None:
-        backbone = ModuleSpec(kind=self.s.recipe.backbone.name, options=self.s.recipe.backbone.options)
-        spec = NetSpec(backbones=(backbone,), head=ModuleSpec(kind="linear"))
+        backbone = self.s.recipe.backbone
+        spec = starting_spec(backbone.name, backbone.options)
         spec = self.plugins.design(self.learner.design(spec))
         check_head(spec, self.learner, self.plugins, self.s.scenario.label_kind)
         with seeded(self.seed, "network"):
-            self.learner.state["net"] = Network(spec, self.s.runtime)
+            net = self.learner.state["net"] = Network(spec, self.s.runtime)
+        if self.s.weights is not None:
+            for part in network_parts(net):
+                load_into(part, self.s.weights)
 
     # --- the events ---------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
@@ -140,3 +140,19 @@ class BackboneSettings(Frozen):
 
     name: str = "small"
     options: dict[str, Any] = {}
+    trained_on: tuple[
+        str, ...
+    ] = ()  # what weights from a file were trained on: imagenet, imagenet21k, coco, ...
+
+    @field_validator("trained_on", mode="before")
+    @classmethod
+    def _as_names(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _without_nothing_declared(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Nothing declared is not written out, as for runs from before it could be."""
+        content: dict[str, Any] = handler(self)
+        if not content.get("trained_on"):
+            content.pop("trained_on", None)
+        return content

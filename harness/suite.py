@@ -29,6 +29,7 @@ from imbcil.harness.store.run_folder import RunFolder, Status
 from imbcil.harness.store.run_info import RunInfo
 from imbcil.harness.tracking import Tracker, resolve_tracking
 from imbcil.harness.view import RunView
+from imbcil.harness.weights import Weights
 from imbcil.protocols.describe import scenario_record
 from imbcil.protocols.scenario import Scenario
 
@@ -161,7 +162,7 @@ def build_setting(
         autocast=torch.bfloat16 if run.info.precision == "bf16" else None,
         compiled=run.info.compiled,
     )
-    train, test = _banks(scenario, plan, device)
+    train, test = _banks(scenario, plan, device, run.weights)
     return Setting(
         info=run.info,
         scenario=scenario,
@@ -176,6 +177,7 @@ def build_setting(
         firewall=build_firewall(scenario, plan),
         checkpoint_every=request.checkpoint_every,
         stop=stop,
+        weights=run.weights,
     )
 
 
@@ -189,11 +191,15 @@ def build_firewall(scenario: Scenario, plan: Plan) -> LabelFirewall | None:
     return LabelFirewall(truth, policy, memory, threshold, plan.learner.kind.needs.privileged)
 
 
-def _banks(scenario: Scenario, plan: Plan, device: torch.device) -> tuple[ImageBank, ImageBank]:
+def _banks(
+    scenario: Scenario, plan: Plan, device: torch.device, weights: Weights | None
+) -> tuple[ImageBank, ImageBank]:
     images = scenario.images
     assert images is not None
+    mean = images.mean if weights is None or weights.mean is None else weights.mean
+    std = images.std if weights is None or weights.std is None else weights.std
     shared: dict[str, Any] = {
-        "size": images.size, "mean": images.mean, "std": images.std, "device": device,
+        "size": images.size, "mean": mean, "std": std, "device": device,
         "augmentation": plan.recipe.augment,
     }  # fmt: skip
     train = np.concatenate([np.concatenate([phase.train, phase.holdout]) for phase in scenario.phases])

@@ -43,6 +43,7 @@ class RowKey:
     upper_bound: bool = False
     oracle_memory: bool = False
     reconstruction: bool = False
+    leaky: bool = False  # weights that may know the answers
     unranked: bool = False  # a predictor that costs more than one network
     origin: str = ""  # who measured it; empty: this store
 
@@ -125,6 +126,7 @@ def _row_key(run: StoredRun, predictor: str, variant: tuple[tuple[str, str], ...
         upper_bound=info.upper_bound,
         oracle_memory=info.oracle_memory,
         reconstruction=info.reconstruction,
+        leaky=bool(info.leaky_weights),
         unranked=(predictor or _primary(run)) in info.unranked_predictors,
         origin=run.origin,
     )

@@ -30,6 +30,7 @@ def row_tags(key: RowKey) -> tuple[str, ...]:
         "oracle memory": key.oracle_memory,
         "not ranked": key.unranked,
         "recon": key.reconstruction,
+        "leaky weights": key.leaky,
         key.origin: bool(key.origin),
     }
     return tuple(tag for tag, holds in tags.items() if holds)

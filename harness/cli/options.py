@@ -68,6 +68,17 @@ memory_option = click.option(
 recipe_option = click.option(
     "--recipe", metavar="NAME|FILE", help="Training settings; default: the dataset's; see `list recipes`."
 )
+weights_options = _grouped(
+    click.option(
+        "--weights", metavar="FILE", help="Backbone to start from: a file, torchvision, timm:MODEL.TAG."
+    ),
+    click.option(
+        "--allow-leaky-weights",
+        is_flag=True,
+        default=None,
+        help="Take weights that saw the data's labels or classes; tables mark the run.",
+    ),
+)
 set_option = click.option(
     "--set",
     "pairs",
@@ -86,6 +97,7 @@ training_options = _grouped(
     click.option(
         "--preset", type=click.Choice(["released", "sound"]), help="As the published code does it, or sound."
     ),
+    weights_options,
     set_option,
 )
 """How a learner is trained."""

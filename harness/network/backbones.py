@@ -7,13 +7,17 @@ A backbone is a module with `dim` (width of its features), `opts` (JSON options 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from imbcil.harness.base.config import Frozen, validated
-from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.network.adapters import adapt
 from imbcil.harness.network.resnet import ResNet, ResNetPlan, ResNetStem, ResNetTail
+from imbcil.harness.network.timm_models import ALIASES, PREFIX, TimmBackbone, TimmOptions, is_timm
+from imbcil.harness.network.vit import ViT, ViTPlan
 
 
 class Backbone(Protocol):
@@ -65,7 +69,46 @@ def _resnet(kind: str, **opts: Any) -> ResNet:
     return _PARTS[options["part"]](replace(plan, **changes), opts=options)
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {kind: partial(_resnet, kind) for kind in _PLANS}
+class ViTOptions(Frozen):
+    """Options of `vit_tiny` and `vit_small`: `patch` pixels a token, the `size` in pixels of the position grid, blocks,
+    and `lora_rank` of adapters on queries and values, all else resting (0: none, everything is trained). The other
+    four are what learners ask of residual networks; a transformer has no ReLU to leave out, and ignores them."""
+
+    patch: Annotated[int, Field(ge=1)] = 4
+    size: Annotated[int, Field(ge=4, le=1024)] = 32
+    depth: Annotated[int, Field(ge=3, le=48)] = 12
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    last_relu: bool = True
+    post_add_relu: bool = True
+    zero_init: bool = False
+    split_last: bool = False
+
+
+_TRANSFORMERS: Mapping[str, ViTPlan] = {"vit_tiny": ViTPlan(192, 3), "vit_small": ViTPlan(384, 6)}
+
+
+def _vit(kind: str, **opts: Any) -> ViT:
+    options = validated(ViTOptions, opts, f"backbone {kind}")
+    if options.size % options.patch:
+        raise BadInput(
+            f"backbone.options.patch = {options.patch}: {options.size} pixels are no whole number of such patches."
+        )
+    changes = options.model_dump(include={"patch", "size", "depth"})
+    made = ViT(replace(_TRANSFORMERS[kind], **changes), opts=options.model_dump())
+    if options.lora_rank:
+        adapt(made, options.lora_rank, kind)
+    return made
+
+
+def _timm(kind: str, **opts: Any) -> TimmBackbone:
+    return TimmBackbone(kind, validated(TimmOptions, opts, f"backbone {kind}"))
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    **{kind: partial(_resnet, kind) for kind in _PLANS},
+    **{kind: partial(_vit, kind) for kind in _TRANSFORMERS},
+    **{kind: partial(_timm, kind) for kind in ALIASES},
+}
 """Name -> builder. A builder takes options by keyword and returns a module that fits `Backbone`."""
 
 
@@ -79,8 +122,11 @@ def build_backbone(kind: str, **opts: Any) -> nn.Module:
 
     resnet32_conv is LT-CIL's (1x1 convolutions as shortcuts), resnet32_pad PyCIL's (zero-padded ones); resnet18 to
     resnet101 compute what torchvision's do; small is for quick runs on 32 x 32 pixels, tiny for tests on 8 x 8.
+    vit_tiny and vit_small are transformers for 32 pixels; tresnet_m and `timm:NAME` come from timm.
     Raises UnknownName for `kind`, BadInput for an option that the backbone does not have.
     """
+    if kind not in BACKBONES and is_timm(kind):
+        return _timm(kind, **opts)
     if kind not in BACKBONES:
-        raise UnknownName("backbone", kind, kinds())
+        raise UnknownName("backbone", kind, [*kinds(), f"{PREFIX}NAME"])
     return BACKBONES[kind](**opts)

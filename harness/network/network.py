@@ -42,6 +42,11 @@ class NetSpec(Frozen):
         return self.model_copy(update={"head": ModuleSpec(kind=kind, options=options)})
 
 
+def starting_spec(backbone: str, options: dict[str, Any]) -> NetSpec:
+    """What every learner's design begins with: one backbone and a linear head."""
+    return NetSpec(backbones=(ModuleSpec(kind=backbone, options=options),), head=ModuleSpec(kind="linear"))
+
+
 class Network(nn.Module):
     """Slots `trunk` (optional shared stem), `backbones` (features concatenated), `head`, `aux`, `calibrators`."""
 

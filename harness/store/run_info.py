@@ -54,6 +54,12 @@ class RunInfo(Frozen):
     unranked_predictors: tuple[str, ...] = ()  # such as FOSTER's boosted net
     embedded: bool = False  # rendered data, never ranked beside real data
     upper_bound: bool = False
+    weights: str = ""  # what the backbone started from, by name; empty: from scratch
+    weights_sha256: str = ""
+    trained_on: tuple[str, ...] = ()  # as far as the weights declare it
+    leaky_weights: str = (
+        ""  # why the weights may know the answers, where they were allowed to; tables mark the row
+    )
     oracle_memory: bool = False
     reconstruction: bool = False
     reduced: bool = False  # a recipe with fewer epochs than the published one, or a smoke run

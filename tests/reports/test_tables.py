@@ -459,3 +459,21 @@ def test_intervals_take_the_place_of_deviations_on_request(store):
     table = only_table(store, interval=True)
     assert texts(table)["icarl"] == ["31.00 ± 2.48 (3)"]
     assert any("half-width of the 95 % interval (Student's t)" in said for said in table.caption)
+
+
+def test_weights_that_may_know_the_answers_mark_their_row_in_a_table_of_their_own(store):
+    add_run(store, "icarl", 40.0)
+    add_run(
+        store,
+        "icarl",
+        70.0,
+        leaky_weights="trained on COCO",
+        weights="w.pth",
+        overrides={"weights": "w.pth 1234abcd"},
+    )
+    tables = report(store).tables
+    assert [row.tags for table in tables for row in table.rows if row.kind == "measured"] == [
+        (),
+        ("leaky weights",),
+    ]
+    assert any('weights = "w.pth' in sentence for sentence in tables[1].caption)
