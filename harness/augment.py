@@ -7,15 +7,22 @@ device. Values are rounded as PIL rounds them, so that a step may follow another
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 from torch.nn import functional
 
 from imbcil.harness import image_ops as ops
-from imbcil.harness.autoaugment import auto_augment
+from imbcil.harness.autoaugment import auto_augment, rand_augment
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
 
@@ -29,7 +36,9 @@ class AugmentSettings(Frozen):
     crop: "none" (centre), "pad" (`pad` black pixels around, then a random window of the training size) or "resized"
     (the same border, then torchvision's RandomResizedCrop: a window of `scale` times the area and aspect `ratio`).
     flip: left-right with probability 1/2. brightness, contrast, saturation: strength s of a factor uniform in
-    [max(0, 1 - s), 1 + s], in random order. cutout: side in pixels of a black square around a uniform centre.
+    [max(0, 1 - s), 1 + s], in random order. cutout: side in pixels of a black square around a uniform centre. The
+    multi-label recipe has, before all of that but the crop, `patch`: a rectangle of this share of each side in a random
+    colour around a uniform centre (ASL's CutoutPIL), and `randaugment`: two operations a sample (`rand_augment`).
     """
 
     crop: Literal["none", "pad", "resized"] = "none"
@@ -42,6 +51,16 @@ class AugmentSettings(Frozen):
     saturation: NonNegativeFloat = 0.0
     autoaugment: Literal["none", "cifar10", "imagenet"] = "none"
     cutout: NonNegativeInt = 0
+    patch: NonNegativeFloat = 0.0
+    randaugment: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_idle_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Patch and RandAugment appear only where used: runs from before they existed keep their identity."""
+        content: dict[str, Any] = handler(self)
+        return {
+            name: value for name, value in content.items() if value or name not in ("patch", "randaugment")
+        }
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> "AugmentSettings":
@@ -59,6 +78,10 @@ def augment(images: Tensor, settings: AugmentSettings, size: int, generator: tor
     Raises BadInput where images with their border are smaller than a window of `size`.
     """
     images = _cropped(images, settings, size, generator)
+    if settings.patch:
+        images = _patched(images, settings.patch, generator)
+    if settings.randaugment:
+        images = rand_augment(images, generator)
     if settings.flip:
         images = _flipped(images, generator)
     images = _jittered(images, settings, generator)
@@ -182,18 +205,32 @@ def _jittered(images: Tensor, settings: AugmentSettings, generator: torch.Genera
 
 def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """A black square of `side` pixels, cut off at the border, around a centre uniform over the image's pixels."""
+    return images.masked_fill(_window(images, (side, side), generator)[..., None], 0)
+
+
+def _patched(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A rectangle of `share` of each side in one random colour a sample, around a uniform centre (ASL's CutoutPIL)."""
+    sides = (int(share * images.shape[1] + 0.5), int(share * images.shape[2] + 0.5))
+    inside = _window(images, sides, generator)
+    colour = torch.randint(256, (len(images), 1, 1, 3), generator=generator, dtype=torch.uint8)
+    return torch.where(inside[..., None], colour.to(images.device, non_blocking=True), images)
+
+
+def _window(images: Tensor, sides: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """bool [B, H, W]: a rectangle of `sides` pixels around a centre uniform over the image's pixels."""
     batch, height, width, _ = images.shape
     room = torch.tensor([height, width], dtype=torch.float64)
     centres = (torch.rand(batch, 2, generator=generator, dtype=torch.float64) * room).long()
-    top, left = (centres - side // 2).to(images.device, non_blocking=True).split(1, dim=1)
+    halves = torch.tensor([side // 2 for side in sides])
+    top, left = (centres - halves).to(images.device, non_blocking=True).split(1, dim=1)
     inside = [
         (pixels >= first) & (pixels < first + side)
-        for first, pixels in (
-            (top, torch.arange(height, device=images.device)),
-            (left, torch.arange(width, device=images.device)),
+        for first, side, pixels in (
+            (top, sides[0], torch.arange(height, device=images.device)),
+            (left, sides[1], torch.arange(width, device=images.device)),
         )
     ]
-    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[..., None], 0)
+    return inside[0][:, :, None] & inside[1][:, None, :]
 
 
 def _centre(images: Tensor, size: int) -> Tensor:

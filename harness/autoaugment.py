@@ -118,3 +118,47 @@ def auto_augment(images: Tensor, name: Literal["cifar10", "imagenet"], generator
             chosen = rows.to(images.device, non_blocking=True)
             images.index_copy_(0, chosen, operation.apply(images[chosen], strength))
     return images
+
+
+def rand_augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Two operations of fifteen a sample of uint8 images [B, H, W, 3], each applied with probability 1/2 at a level
+    drawn from 1 to 9.
+
+    The rule of the package `randaugment` 1.0.2, which KRT and CSC use; not torchvision's, which always applies both at
+    one level. Its fifteen are AutoAugment's fourteen and a grey square (`cutout`); their ranges are taken from there.
+    """
+    draws = torch.rand(len(images), 8, generator=generator, dtype=torch.float64)
+    centres = torch.rand(len(images), 2, 2, generator=generator, dtype=torch.float64)
+    names = [*OPERATIONS, "cutout"]
+    images = images.clone()
+    for turn in range(2):
+        wanted = (draws[:, turn] * len(names)).long()
+        happens = draws[:, 2 + turn] < 0.5
+        level = (draws[:, 4 + turn] * (_LEVELS - 1)).floor() + 1
+        sign = torch.where(draws[:, 6 + turn] < 0.5, -1.0, 1.0)
+        for number, name in enumerate(names):
+            rows = torch.nonzero(happens & (wanted == number))[:, 0]
+            if len(rows) == 0:
+                continue
+            share = (level[rows] / (_LEVELS - 1)).float()
+            chosen = rows.to(images.device, non_blocking=True)
+            if name == "cutout":
+                changed = _grey_square(images[chosen], share * 60 / 331, centres[rows, turn])
+            else:
+                operation = OPERATIONS[name]
+                strength = operation.weakest + (operation.strongest - operation.weakest) * share
+                changed = operation.apply(
+                    images[chosen], strength * (sign[rows] if operation.signed else 1.0)
+                )
+            images.index_copy_(0, chosen, changed)
+    return images
+
+
+def _grey_square(images: Tensor, share: Tensor, centres: Tensor) -> Tensor:
+    """A grey square of `share` [B] of the width around centres [B, 2] in 0..1 (uint8 images [B, H, W, 3])."""
+    height, width = images.shape[1:3]
+    half = (share * width / 2).to(images.device).view(-1, 1)
+    middle = centres.float().to(images.device)
+    down = (torch.arange(height, device=images.device) - middle[:, :1] * height).abs() <= half
+    across = (torch.arange(width, device=images.device) - middle[:, 1:] * width).abs() <= half
+    return images.masked_fill((down[:, :, None] & across[:, None, :])[..., None], ops.GREY)

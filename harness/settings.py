@@ -13,6 +13,9 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
+USUAL_PEAK = 0.3  # of torch's OneCycleLR
+
+
 class Optimisation(Frozen):
     """How one stage is optimised. Learning rates follow from (epoch, step) alone, so they need no state;
     `plateau` is the exception, whose state the loop owns and checkpoints."""
@@ -27,6 +30,7 @@ class Optimisation(Frozen):
     warmup: Annotated[int, Field(ge=0)] = (
         0  # epochs in which the rate rises: epoch e (from 0) has (e + 1) / warmup
     )
+    peak: Annotated[float, Field(gt=0, lt=1)] = USUAL_PEAK  # one_cycle: share of the steps before the peak
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: epochs without a better validation loss
     lr_min: NotNegative = 1e-4  # plateau: stop when the learning rate falls below
     weight_decay: NotNegative = 0.0
@@ -45,10 +49,12 @@ class Optimisation(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_idle_warmup(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No warm-up is not written out: settings of runs from before it existed keep their identity."""
+        """No warm-up and the usual peak are not written out: runs from before they existed keep their identity."""
         content: dict[str, Any] = handler(self)
         if not content.get("warmup"):
             content.pop("warmup", None)
+        if content.get("peak") == USUAL_PEAK:
+            content.pop("peak")
         return content
 
     def divided(self, divisor: int) -> Self:
@@ -82,7 +88,7 @@ class Optimisation(Frozen):
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / max(self.epochs, 1)))
         if self.schedule == "one_cycle":
-            return one_cycle(epoch * steps + step, self.epochs * steps)
+            return one_cycle(epoch * steps + step, self.epochs * steps, self.peak)
         return 1.0
 
 
@@ -93,7 +99,7 @@ def one_cycle(step: int, total: int, warm_up: float = 0.3, start: float = 25.0, 
     """
     low, lowest = 1 / start, 1 / (start * end)
     peak = warm_up * total - 1  # between two steps, as a rule
-    if step <= peak:
+    if peak > 0 and step <= peak:
         return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * step / peak))
     down = (step - peak) / (total - 1 - peak)
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * down))

@@ -1,0 +1,88 @@
+"""Patch and RandAugment of the multi-label recipe, and that settings from before them keep their identity."""
+
+import torch
+
+from imbcil.harness.augment import AugmentSettings, augment
+from imbcil.harness.autoaugment import OPERATIONS, rand_augment
+from imbcil.harness.recipes import load_recipe
+from imbcil.harness.settings import Optimisation, one_cycle
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(batch: int, side: int = 16) -> torch.Tensor:
+    return torch.randint(256, (batch, side, side, 3), generator=gen(9), dtype=torch.uint8)
+
+
+def test_a_quarter_of_samples_stays_untouched_and_the_draws_decide_all():
+    images = noise(4000, 4)
+    changed = rand_augment(images, gen())
+    assert torch.equal(changed, rand_augment(images, gen()))
+    untouched = (changed == images).flatten(1).all(dim=1).float().mean()
+    assert 0.25 <= float(untouched) < 0.40  # both skipped, or what was drawn changes nothing here
+
+
+def test_each_of_fifteen_operations_is_drawn_about_equally_often(monkeypatch):
+    seen: dict[str, int] = {}
+    for name, operation in list(OPERATIONS.items()):
+
+        def counted(images, strength, name=name):
+            seen[name] = seen.get(name, 0) + len(images)
+            return images
+
+        monkeypatch.setitem(OPERATIONS, name, operation._replace(apply=counted))
+    images = torch.full((6000, 4, 4, 3), 7, dtype=torch.uint8)
+    squares = int((rand_augment(images, gen(1)) != images).flatten(1).any(dim=1).sum())
+    assert len(seen) == 14
+    expected = 6000 * 2 * 0.5 / 15
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in seen.values())
+    assert 0 < squares < 2 * expected  # the fifteenth; the smallest may fall between pixels
+
+
+def test_levels_run_from_one_to_nine(monkeypatch):
+    levels: set[float] = set()
+
+    def noted(images, strength):
+        levels.update(round(float(value), 4) for value in strength.abs())
+        return images
+
+    monkeypatch.setitem(OPERATIONS, "rotate", OPERATIONS["rotate"]._replace(apply=noted))
+    rand_augment(noise(3000, 4), gen(2))
+    assert levels == {round(30 * level / 9, 4) for level in range(1, 10)}
+
+
+def test_the_patch_is_half_of_each_side_in_one_colour():
+    images = torch.zeros(64, 16, 16, 3, dtype=torch.uint8)
+    patched = augment(images, AugmentSettings(patch=0.5), 16, gen(3))
+    touched = (patched != 0).any(dim=3)
+    assert int(touched.flatten(1).sum(dim=1).max()) == 64  # 8 x 8 where the border cuts nothing off
+    for image, inside in zip(patched, touched, strict=True):
+        assert len(image[inside].unique(dim=0)) <= 1
+
+
+def test_settings_that_use_neither_are_written_as_before():
+    assert not {"patch", "randaugment"} & AugmentSettings().model_dump().keys()
+    assert "peak" not in Optimisation().model_dump()
+    used = AugmentSettings(patch=0.5, randaugment=True).model_dump()
+    assert (used["patch"], used["randaugment"]) == (0.5, True)
+    assert Optimisation(schedule="one_cycle", peak=0.2).model_dump()["peak"] == 0.2
+
+
+def test_the_peak_of_the_cycle_is_where_it_is_asked_for():
+    rates = [one_cycle(step, 100, 0.2) for step in range(100)]
+    assert max(range(100), key=lambda step: rates[step]) == 19
+    assert all(0 < one_cycle(step, 5, 0.2) <= 1 for step in range(5))
+
+
+def test_the_recipe_krt_is_what_its_code_does():
+    recipe = load_recipe("krt")
+    assert (recipe.train.kind, recipe.train.epochs, recipe.train.lr, recipe.train.peak) == (
+        "adam",
+        20,
+        4e-5,
+        0.2,
+    )
+    assert (recipe.augment.patch, recipe.augment.randaugment, recipe.augment.flip) == (0.5, True, False)
+    assert recipe.data.size == recipe.data.resize == 224
