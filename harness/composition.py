@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from imbcil.harness.base.config import Frozen
-from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.errors import BadInput, NotDefined
 from imbcil.harness.contract import Batch, Criterion, Learner, Phase, Plugin, Stage
 from imbcil.harness.network.network import NetSpec, Network
 from imbcil.harness.samplers import Shuffle
@@ -31,7 +31,8 @@ def check_composition(
     labels: str,
     settings: Mapping[str, Frozen] | None = None,
 ) -> None:
-    """Raise BadInput naming both sides, the slot and the way out. `settings` of plug-ins by name; a plug-in without
+    """Raise NotDefined naming both sides, the slot and the way out, or BadInput for a memory or labels that do not suit
+    the learner. `settings` of plug-ins by name; a plug-in without
     any is taken with its defaults."""
     needs = learner.needs
     if labels not in needs.labels:
@@ -44,36 +45,36 @@ def check_composition(
     heads, by_whom = needs.heads(labels), name
     for other, plugin in plugins:
         if other in owners.values() or [part for part, _ in plugins].count(other) > 1:
-            raise BadInput(f"{other} is there twice in {_written(name, plugins)}; name a plug-in once.")
+            raise NotDefined(f"{other} is there twice in {_written(name, plugins)}; name a plug-in once.")
         given = (settings or {}).get(other)
         slots = plugin.claims(plugin.Config() if given is None else given)
         for slot in slots:
             if slot in owners:
-                raise BadInput(
+                raise NotDefined(
                     f"{owners[slot]} and {other} both claim the {slot}; they cannot be combined: leave one out."
                 )
             owners[slot] = other
         if labels not in plugin.labels:
-            raise BadInput(
+            raise NotDefined(
                 f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones."
             )
         if "criterion" in slots and needs.criterion != "ce":
-            raise BadInput(
+            raise NotDefined(
                 f"{other} replaces the classification criterion, but {name} brings its own ({needs.criterion}); "
                 f"they cannot be combined: leave {other} out."
             )
         if "targets" in slots and (hard := _hard_labels(learner)):
-            raise BadInput(
+            raise NotDefined(
                 f"{other} mixes the labels of images, but {name} needs one hard label an image ({hard}); they cannot "
                 f"be combined: leave {other} out."
             )
         if "sampler" in slots and needs.sampler == "own":
-            raise BadInput(
+            raise NotDefined(
                 f"{other} replaces the sampler, but {name} brings its own; they cannot be combined: use one of them."
             )
         fitting = heads if "any" in plugin.needs_head else heads & plugin.needs_head
         if not fitting:
-            raise BadInput(
+            raise NotDefined(
                 f"{other} needs a {_listed(plugin.needs_head)} head, but {by_whom} has a {_listed(heads)} one; "
                 f"they cannot be combined: leave {other} out."
             )

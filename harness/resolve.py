@@ -24,6 +24,7 @@ from imbcil.harness.network.runtime import native_bf16
 from imbcil.harness.recipes import Recipe, load_recipe, merged
 from imbcil.harness.request import RunRequest
 from imbcil.protocols.catalogue import default_recipe
+from imbcil.protocols.scenario import labels_of
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import protocol_rule
 
@@ -73,7 +74,8 @@ def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
 def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
     """Every method of the request; conflicts and unknown settings are refused before any data is opened."""
     preset = request.preset or recipe.preset
-    label_kind = protocol_rule(request.protocol).label_kind
+    dataset = request.dataset or protocol_rule(request.protocol).dataset
+    label_kind = labels_of(request.protocol, dataset, resolved_root(request.data_root))
     methods = [parse_method(text) for text in request.method]
     known = {short_name(name) for method in methods for name in (method.learner, *method.plugins)}
     for path in request.set:

@@ -1,14 +1,14 @@
 """Sweeps: a suite's rows (methods with settings) times its columns (protocols), one request a cell."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from imbcil.harness.base.config import Frozen, validated
-from imbcil.harness.base.errors import BadInput, ImbcilError, UnknownName
+from imbcil.harness.base.errors import BadInput, ImbcilError, NotDefined, UnknownName
 from imbcil.harness.base.registry import parse_method
 from imbcil.harness.base.yaml_files import read_yaml
 from imbcil.harness.planning import plan_request
@@ -17,7 +17,7 @@ from imbcil.harness.suite import Outcome, run_request
 from imbcil.harness.view import RunView
 from imbcil.protocols.suites import suite_names, suite_path
 
-__all__ = ["Cell", "Suite", "cells_of", "load_suite", "run_cells", "suite_names"]
+__all__ = ["Cell", "Suite", "cells_of", "defined_cells", "load_suite", "run_cells", "suite_names"]
 
 
 class Row(Frozen):
@@ -58,12 +58,14 @@ class Cell(Frozen):
     row: Row
     column: Column
     request: RunRequest
+    not_defined: str = ""  # why the contract does not let the learner and its plug-ins be combined
 
     def as_json(self) -> dict[str, Any]:
         """The cell as `sweep --dry-run --json` prints it."""
         column = self.column.model_dump(mode="json", exclude_none=True)
         shared = self.request.model_dump(mode="json", include={"seeds", "recipe", "preset", "memory"})
-        return {"learner": self.row.method, **column, "set": dict(self.row.set), **shared}
+        reason = {"not_defined": self.not_defined} if self.not_defined else {}
+        return {"learner": self.row.method, **column, "set": dict(self.row.set), **shared, **reason}
 
 
 def load_suite(name: str) -> Suite:
@@ -112,8 +114,43 @@ def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) ->
                 "method": (row.method,),
                 "set": settings,
             }
-            cells.append(Cell(row=row, column=column, request=validated(RunRequest, content, "sweep")))
+            request = validated(RunRequest, content, "sweep")
+            reason = why_not_defined(request)
+            cells.append(Cell(row=row, column=column, request=request, not_defined=reason))
     return cells
+
+
+def why_not_defined(request: RunRequest) -> str:
+    """The sentence by which the contract refuses a learner with its plug-ins; empty where it does not.
+
+    Everything else that is wrong with a request is left to its planning.
+    """
+    if not any("+" in method for method in request.method):
+        return ""
+    from imbcil.harness.resolve import resolve_plans, resolve_recipe
+
+    try:
+        resolve_plans(request, resolve_recipe(request)[0])
+    except NotDefined as refusal:
+        return str(refusal)
+    except ImbcilError:
+        return ""
+    return ""
+
+
+def defined_cells(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]:
+    """The cells that can be run; each other one is said with its reason. Raises BadInput where none is left."""
+    for cell in cells:
+        if cell.not_defined:
+            say(f"not defined: {cell.row.method} in {_place_of(cell.column)}: {cell.not_defined}")
+    left = [cell for cell in cells if not cell.not_defined]
+    if not left:
+        raise BadInput(f"No cell of this suite can be run; the first one: {cells[0].not_defined}")
+    return left
+
+
+def _place_of(column: Column) -> str:
+    return f"{column.protocol}{f'-{column.n_tasks}' if column.n_tasks else ''} on {column.dataset}"
 
 
 def run_cells(cells: Sequence[Cell], view: RunView, stop: threading.Event | None = None) -> Outcome:

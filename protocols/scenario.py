@@ -27,7 +27,15 @@ from imbcil.protocols.library import decode_rows, missing_images, open_dataset, 
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name, protocol_rule
 
-__all__ = ["ImageArrays", "Scenario", "ScenarioPhase", "build_scenario", "default_recipe", "preview_scenario"]
+__all__ = [
+    "ImageArrays",
+    "Scenario",
+    "ScenarioPhase",
+    "build_scenario",
+    "default_recipe",
+    "labels_of",
+    "preview_scenario",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,21 @@ def build_scenario(
         if any(len(cached.splits[split].missing(rows)) for split, rows in wanted.items()):
             cached = None  # not decoded yet: sizes are known, images are not
     return _assemble(settings, entry, name, labels, arranged, cached)
+
+
+def labels_of(protocol: str, dataset: str, data_root: Path | None = None) -> str:
+    """ "single" or "multi": how many labels an image has when a protocol meets a dataset, by their names alone.
+
+    Only where the protocol takes both kinds and the dataset is the user's own are its labels looked at.
+    """
+    kind = protocol_rule(protocol).label_kind
+    if kind != "any":
+        return kind
+    entry = find_entry(dataset)
+    if entry is not None:
+        return entry.label_kind
+    cached = peek_dataset(split_name(dataset)[0], data_root, _to_stderr)
+    return "single" if cached is None or cached.splits["train"].targets is None else "multi"
 
 
 def preview_scenario(

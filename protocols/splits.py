@@ -19,7 +19,7 @@ class ProtocolRule:
     n_tasks: int = 10  # phases when nothing is said (after the base, where there is one)
     dataset: str = "glyphs100-lt"
     order: str = "shuffled"
-    label_kind: str = "single"
+    label_kind: str = "single"  # single, multi, or any: as the dataset has them
     one_phase: bool = False  # all classes at once; no key may split them
 
 
@@ -44,6 +44,7 @@ RULES: Mapping[str, ProtocolRule] = {
             "all classes in one phase, as long-tailed recognition trains",
             lambda n: n,
             n_tasks=1,
+            label_kind="any",
             one_phase=True,
         ),
     )

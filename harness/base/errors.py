@@ -14,6 +14,10 @@ class BadInput(ImbcilError):
     """A file, key or value that cannot be used; nothing was trained."""
 
 
+class NotDefined(BadInput):
+    """A learner and plug-ins that the contract does not let be combined; the message names them, the slot, the way out."""
+
+
 class UnknownName(BadInput):
     """A name that nothing answers to; the message suggests the nearest known ones."""
 

@@ -62,7 +62,7 @@ def _protocols() -> list[Item]:
 
     rules = [protocol_rule(name) for name in protocol_names()]
     return [
-        {"name": rule.name, "kind": "protocol", "summary": rule.summary, "labels": [rule.label_kind],
+        {"name": rule.name, "kind": "protocol", "summary": rule.summary, "labels": ["single", "multi"] if rule.label_kind == "any" else [rule.label_kind],
          "default_dataset": rule.dataset, "default_n_tasks": rule.n_tasks}
         for rule in rules
     ]  # fmt: skip

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Run a SUITE: a built-in one by name (dgr-ablation) or a YAML file. Finished runs are skipped."""
     from imbcil.harness.cli.request import read_pairs
-    from imbcil.harness.sweep import cells_of, load_suite, run_cells
+    from imbcil.harness.sweep import cells_of, defined_cells, load_suite, run_cells
 
     given["compile"] = given.pop("compile_")
     cells = cells_of(load_suite(suite), {**given, "set": read_pairs(pairs)}, dataset)
@@ -45,6 +45,7 @@ def command(
     from imbcil.harness.cli.progress import open_view
 
     with open_view(as_json) as view, stop_on_signals(view) as stop:
+        cells = defined_cells(cells, view.message)
         outcome = run_cells(cells, view, stop)
     ctx.exit(print_outcome(outcome, cells[0].request, as_json=as_json))
 
@@ -53,4 +54,5 @@ def _line(record: dict[str, Any]) -> str:
     changes = ", ".join(f"{path}={value}" for path, value in record["set"].items())
     phases = record.get("n_tasks") or record.get("sizes") or ""
     column = f"{record['protocol']} {phases} on {record['dataset']}, seeds {record['seeds']}"
-    return f"{record['learner']}{f' [{changes}]' if changes else ''}, {column}"
+    reason = f": not defined, {record['not_defined']}" if "not_defined" in record else ""
+    return f"{record['learner']}{f' [{changes}]' if changes else ''}, {column}{reason}"

@@ -2,12 +2,15 @@
 
 import csv
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from imbcil.harness.base.errors import BadInput, UnknownName
-from imbcil.harness.sweep import cells_of, load_suite, suite_names
+from imbcil.harness.sweep import cells_of, defined_cells, load_suite, suite_names
+
+PLUGINS = ("balanced_softmax", "class_balanced_sampling", "two_stage", "more")  # of suite plugins-cil
 
 
 def written(folder: Path, text: str) -> str:
@@ -114,3 +117,53 @@ def test_every_built_in_suite_reads_and_the_ablation_switches_one_part_off_at_a_
     assert all(len(row.set) <= 1 for row in rows)
     parts = {path.split(".")[1] for row in rows for path in row.set}
     assert {"prior", "alpha", "decoupling", "ratio", "beta", "distillation", "normalisation"} <= parts
+
+
+REFUSED = """
+columns:
+  - {protocol: lfs, n_tasks: 2, dataset: glyphs100-lt}
+rows:
+  - {method: podnet}
+  - {method: podnet+balanced_softmax}
+  - {method: icarl+balanced_softmax}
+recipe: quick
+"""
+
+
+def test_what_the_contract_refuses_is_called_not_defined_and_keeps_no_other_cell_from_running(
+    tmp_path: Path,
+) -> None:
+    cells = cells_of(load_suite(written(tmp_path, REFUSED)), {})
+    said: list[str] = []
+    assert [cell.row.method for cell in defined_cells(cells, said.append)] == [
+        "podnet",
+        "icarl+balanced_softmax",
+    ]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "not defined: podnet+balanced_softmax in lfs-2 on glyphs100-lt: balanced_softmax replaces"
+    )
+    assert [("not_defined" in cell.as_json()) for cell in cells] == [False, True, False]
+    assert "brings its own (NCA on proxies)" in cells[1].as_json()["not_defined"]
+    with pytest.raises(BadInput, match="No cell of this suite can be run; the first one: balanced_softmax"):
+        defined_cells(cells[1:2], said.append)
+
+
+def test_other_mistakes_are_no_matter_of_definition(tmp_path: Path) -> None:
+    suite = load_suite(written(tmp_path, REFUSED))
+    cells = cells_of(suite, {"set": {"icarl.temprature": 3}})
+    assert [bool(cell.not_defined) for cell in cells] == [False, False, False]
+
+
+def test_the_grid_of_plug_ins_and_learners_leaves_out_what_has_a_criterion_of_its_own() -> None:
+    cells = cells_of(load_suite("plugins-cil"), {})
+    learners = ("replay", "icarl", "lucir", "podnet", "foster", "gradient_reweighting")
+    plugins = ("", *PLUGINS)
+    assert [cell.row.method for cell in cells] == 2 * [
+        "+".join(filter(None, pair)) for pair in product(learners, plugins)
+    ]
+    assert {(cell.column.protocol, cell.column.n_tasks) for cell in cells} == {("lfs", 10), ("lfh", 5)}
+    refused = {cell.row.method for cell in cells if cell.not_defined}
+    own = ("podnet", "foster", "gradient_reweighting")
+    criteria = {"balanced_softmax", "logit_adjustment"} & set(PLUGINS)
+    assert refused == {f"{learner}+{plugin}" for learner in own for plugin in criteria}

@@ -8,7 +8,7 @@ import pytest
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.metrics import GROUPS, count_groups
 from imbcil.protocols.catalogue import default_recipe
-from imbcil.protocols.scenario import Scenario, build_scenario
+from imbcil.protocols.scenario import Scenario, build_scenario, labels_of
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name, phase_sizes
 
@@ -81,3 +81,10 @@ def test_the_default_recipe_of_cifar_is_bot():
     assert default_recipe("cifar100-lt", "static") == ("bot", "")
     assert default_recipe("cifar10-lt", "static") == ("bot", "")
     assert default_recipe("glyphs100-lt", "static") == ("quick", "")
+
+
+def test_the_dataset_says_how_many_labels_an_image_has(tmp_path):
+    assert labels_of("static", "cifar100-lt", tmp_path) == "single"
+    assert labels_of("static", "voc-mlt", tmp_path) == "multi"
+    assert labels_of("mlcil", "glyphs20-ml", tmp_path) == "multi"
+    assert labels_of("static", "nobody-imported-this", tmp_path) == "single"
