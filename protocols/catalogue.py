@@ -12,6 +12,7 @@ from imbcil.harness.base.yaml_files import parse_yaml
 
 LONG_TAIL = "-lt"
 FALLBACK_RECIPE = "quick"
+MULTI_LABEL_FALLBACK = "quick-ml"
 
 
 class TailRule(Frozen):
@@ -127,7 +128,9 @@ def default_recipe(dataset: str, protocol: str) -> tuple[str, str]:
     recipe = None if entry is None else entry.recipes.get(protocol, entry.recipes.get(profile))
     if recipe is not None:
         return recipe, ""
-    return FALLBACK_RECIPE, f"{base} has no recipe of its own in the catalogue: {FALLBACK_RECIPE} is used."
+    multi = protocol == "mlcil" or (entry is not None and entry.label_kind == "multi")
+    fallback = MULTI_LABEL_FALLBACK if multi else FALLBACK_RECIPE
+    return fallback, f"{base} has no recipe of its own in the catalogue: {fallback} is used."
 
 
 def dataset_names(data_root: Path | None = None) -> list[str]:

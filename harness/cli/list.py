@@ -78,6 +78,7 @@ def _datasets() -> list[Item]:
             "kind": "dataset",
             "summary": entry.title,
             "classes": entry.classes,
+            "labels": [entry.label_kind],
             "embedded": entry.embedded,
         }
         if (entry := entries.get(name))

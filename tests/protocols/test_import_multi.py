@@ -18,7 +18,7 @@ from imbcil.protocols.datasets.pictures import read_picture, stretch_picture
 from imbcil.protocols.datasets.readers import guess_kind, read_source
 from imbcil.protocols.datasets.source import CROWD, DIFFICULT, POSITIVE, Source
 from imbcil.protocols.library import import_dataset, open_dataset, read_record
-from imbcil.protocols.scenario import Scenario
+from imbcil.protocols.scenario import Scenario, labels_of
 
 Quiet = Callable[[str], None]
 P, D, C = POSITIVE, DIFFICULT, CROWD
@@ -126,6 +126,7 @@ def test_a_csv_of_several_labels_keeps_its_order(
     import_dataset("small", write_list(tmp_path, LIST), "auto", root, lambda line: None)
     built = scenario_of(protocol="mlcil", n_tasks=None, sizes=(2, 1))
     assert built.class_names == ("ant", "cat", "dog")
+    assert labels_of("static", "small", root) == "multi"
     assert built.images is not None and built.images.train_targets is not None
     assert built.images.train_targets.tolist() == [[0, 1, 1], [1, 0, 0]]
     assert built.images.test_targets is not None

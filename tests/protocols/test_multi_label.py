@@ -13,7 +13,7 @@ from imbcil.protocols.datasets import glyphs_multi
 from imbcil.protocols.datasets.glyphs_multi import draw_objects, render_block
 from imbcil.protocols.datasets.source import CROWD, DIFFICULT
 from imbcil.protocols.describe import scenario_lines, scenario_record
-from imbcil.protocols.scenario import Scenario, build_scenario
+from imbcil.protocols.scenario import Scenario, build_scenario, labels_of
 from imbcil.protocols.settings import DataSettings, ProtocolSettings
 from imbcil.protocols.splits import column_name, parse_split, phase_sizes
 
@@ -180,6 +180,14 @@ def test_another_kind_of_labels_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=part):
         glyphs(**settings)
+
+
+def test_one_phase_takes_one_label_or_several(glyphs: Callable[..., Scenario]) -> None:
+    built = glyphs(protocol="static", base=None, step=None)
+    assert (built.label_kind, len(built.phases), len(built.phases[0].train)) == ("multi", 1, 2400)
+    assert labels_of("static", "glyphs20-ml") == "multi"
+    assert labels_of("static", "glyphs100-lt") == "single"
+    assert labels_of("lfs", "voc2007") == "single"  # the protocol decides where it can
 
 
 def test_unset_switches_leave_no_trace_in_the_settings_of_a_run() -> None:
