@@ -81,7 +81,7 @@ class Weighted(_Steady):
 @dataclass(frozen=True)
 class Progressive:
     """From the natural shares to equal ones: epoch t of T draws class c with (1 - t/T) n_c / N + (t/T) / C. Source:
-    Kang et al. 2020, eq. 2."""
+    Kang et al. 2020, section 3."""
 
     def at(self, progress: float) -> "Sampler":
         return Weighted(natural=1 - progress)

@@ -73,6 +73,15 @@ def test_every_built_in_plugin_loads_and_describes_itself_in_one_line(name: str)
     assert 5 < len(describe("plugin", name).summary) < 240
 
 
+@pytest.mark.parametrize("name", plugin_names())
+def test_what_list_reads_from_a_plugins_syntax_tree_is_what_its_class_holds(name: str):
+    said, kind = describe("plugin", name), load_plugin(name)
+    assert said.slots == tuple(kind.slots)
+    assert said.labels == tuple(sorted(kind.labels))
+    assert said.source == kind.source != ""
+    assert said.reconstruction == kind.reconstruction
+
+
 def test_a_single_file_joins_by_its_path(mine: Path):
     assert load_learner(str(mine)).__name__ == "Mine"
     assert parse_method(f"{mine}").learner == str(mine)

@@ -1,0 +1,391 @@
+"""Re-balancing plug-ins for one label an image: each formula against independent numbers, each stage against its card."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from steps import batch_of, begun, outputs
+from tiny import tiny_plan, tiny_runner
+from torch import Tensor
+
+from imbcil.baselines.plugins.class_balanced_loss import ClassBalancedLoss
+from imbcil.baselines.plugins.class_balanced_sampling import ClassBalancedSampling
+from imbcil.baselines.plugins.focal import Focal
+from imbcil.baselines.plugins.ldam_drw import ldam_margins
+from imbcil.baselines.plugins.logit_adjustment import LogitAdjustment
+from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.registry import load_plugin, plugin_names
+from imbcil.harness.batch import Batch
+from imbcil.harness.composition import check_counts
+from imbcil.harness.contract import Plugin
+from imbcil.harness.pools import Pool
+from imbcil.harness.rebalancing import effective_number_weights
+from imbcil.harness.samplers import ClassAware, Deferred, Progressive, Shuffle, Weighted
+from imbcil.harness.tools import base_criterion
+
+COUNTS = torch.tensor([500.0, 50.0, 5.0])
+LABELS = torch.tensor([0, 1, 2, 1])
+LOGITS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+ALL = slice(0, 3)
+
+
+def batch(progress: float = 0.0, counts: Tensor = COUNTS) -> Batch:
+    step = round(progress * 10)
+    return Batch(
+        images=torch.zeros(4, 3, 8, 8), targets=LABELS, mask=None, index=LABELS, slot=LABELS, stream=LABELS,
+        counts=counts, stage="train", epoch=step, step=0, steps=1, total=10,
+    )  # fmt: skip
+
+
+def losses(
+    kind: type[Plugin], given: Batch | None = None, logits: Tensor = LOGITS, **settings: Any
+) -> Tensor:
+    plugin = kind(kind.Config(**settings), "it")
+    return plugin.criterion(base_criterion)(given or batch(), logits, LABELS, ALL)
+
+
+def ce(logits: Tensor) -> Tensor:
+    """Cross-entropy [B] in float64, by hand."""
+    logits = logits.double()
+    return logits.exp().sum(dim=1).log() - logits[torch.arange(len(LABELS)), LABELS]
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 1.5])
+def test_logit_adjustment_adds_tau_log_pi(tau: float) -> None:
+    expected = ce(LOGITS + tau * (COUNTS / 555).log())
+    assert torch.allclose(losses(LogitAdjustment, tau=tau).double(), expected, atol=1e-5)
+
+
+def test_logit_adjustment_with_tau_one_is_balanced_softmax() -> None:
+    balanced = load_plugin("balanced_softmax")
+    assert torch.allclose(losses(LogitAdjustment), losses(balanced))
+
+
+def test_posthoc_adjustment_subtracts_tau_log_pi_from_the_scores_alone(tmp_path: Path) -> None:
+    settings = {"logit_adjustment.form": "posthoc", "logit_adjustment.tau": 2.0}
+    runner, phase = begun("replay+logit_adjustment", tmp_path, 1, settings=settings)
+    runner.plugins.items[0].end_phase(phase, runner.learner)
+    counts = (phase.memory + phase.new).counts(4)
+    raw = torch.randn(2, 4)
+    scores = runner.learner.net.calibrated(outputs(raw), "test")
+    assert torch.allclose(scores, raw - 2.0 * (counts / counts.sum()).log(), atol=1e-5)
+    assert torch.equal(runner.learner.net.calibrated(outputs(raw), "teacher"), raw)
+
+
+def test_focal_weighs_by_the_missing_probability() -> None:
+    plain = ce(LOGITS)
+    expected = (1 - torch.exp(-plain)) ** 2 * plain
+    assert torch.allclose(losses(Focal).double(), expected, atol=1e-6)
+    assert torch.allclose(losses(Focal, gamma=0.0).double(), plain, atol=1e-6)
+
+
+def test_effective_numbers_are_those_of_the_paper() -> None:
+    """E_n = (1 - b^n) / (1 - b), computed as the sum of b^i."""
+    numbers = [sum(0.9999**i for i in range(int(n))) for n in COUNTS.tolist()]
+    inverse = torch.tensor([1 / number for number in numbers], dtype=torch.float64)
+    expected = inverse * 3 / inverse.sum()
+    assert torch.allclose(effective_number_weights(COUNTS, 0.9999).double(), expected, rtol=1e-5)
+    assert effective_number_weights(torch.tensor([4.0, 0.0, 4.0]), 0.99).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_class_balanced_loss_has_torchs_weighted_mean() -> None:
+    weights = effective_number_weights(COUNTS, 0.9999)
+    expected = F.cross_entropy(LOGITS, LABELS, weight=weights)
+    assert losses(ClassBalancedLoss).mean().item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(losses(ClassBalancedLoss, start=0.5), base_criterion(batch(), LOGITS, LABELS, ALL))
+    late = losses(ClassBalancedLoss, batch(0.5), start=0.5)
+    assert late.mean().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_class_balanced_focal_weighs_the_focal_loss() -> None:
+    weights = effective_number_weights(COUNTS, 0.9999)[LABELS]
+    focused = losses(Focal, gamma=1.0)
+    expected = (weights * focused).sum() / weights.sum()
+    assert losses(ClassBalancedLoss, gamma=1.0).mean().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_ldam_margins_fall_with_the_fourth_root_and_peak_at_the_rarest_class() -> None:
+    margins = ldam_margins(COUNTS, 0.5)
+    assert margins.tolist() == pytest.approx([0.5 * (5 / n) ** 0.25 for n in (500, 50, 5)], rel=1e-5)
+    assert ldam_margins(torch.tensor([16.0, 0.0]), 0.5).tolist() == [0.5, 0.0]
+
+
+def test_ldam_takes_the_margin_from_the_true_cosine_and_weighs_late(tmp_path: Path) -> None:
+    runner, _ = begun("replay+ldam_drw", tmp_path, 0)
+    plugin, net = runner.plugins.items[0], runner.learner.net
+    assert net.spec().head.kind == "cosine"
+    net.head.scale.data.fill_(7.0)
+    cosines = torch.rand(4, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    margins = torch.tensor([0.5 * (5 / n) ** 0.25 for n in (500, 50, 5)], dtype=torch.float64)
+    shifted = cosines.double().clone()
+    for row, label in enumerate(LABELS.tolist()):
+        shifted[row, label] -= margins[label]
+    criterion = plugin.criterion(base_criterion)
+    early = criterion(batch(0.7), 7.0 * cosines, LABELS, ALL)
+    assert torch.allclose(early.double(), ce(30 * shifted), atol=1e-4)
+    weights = effective_number_weights(COUNTS, 0.9999)[LABELS].double()
+    late = criterion(batch(0.8), 7.0 * cosines, LABELS, ALL)
+    assert late.mean().item() == pytest.approx(
+        float((weights * ce(30 * shifted)).sum() / weights.sum()), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", [LogitAdjustment, ClassBalancedLoss])
+def test_a_class_that_the_loader_does_not_deliver_breaks_no_loss(kind: type[Plugin]) -> None:
+    counts = torch.tensor([5.0, 3.0, 2.0, 0.0])
+    plugin = kind(kind.Config(), "it")
+    found = plugin.criterion(base_criterion)(batch(counts=counts), torch.randn(4, 4), LABELS, slice(0, 4))
+    assert bool(found.isfinite().all())
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+def pool() -> Pool:
+    quota = torch.repeat_interleave(torch.arange(3), torch.tensor([160, 32, 8]))
+    return Pool.of_new(torch.arange(200), quota)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"),
+    [
+        ({"form": "instance"}, [0.8, 0.16, 0.04]),
+        ({"form": "square_root"}, [n**0.5 / (160**0.5 + 32**0.5 + 8**0.5) for n in (160, 32, 8)]),
+        ({"form": "class"}, [1 / 3] * 3),
+        ({"q": 0.25}, [n**0.25 / (160**0.25 + 32**0.25 + 8**0.25) for n in (160, 32, 8)]),
+        ({"form": "progressive"}, [0.5 * n / 200 + 0.5 / 3 for n in (160, 32, 8)]),
+    ],
+)
+def test_classes_are_drawn_with_the_shares_of_the_card(settings: dict[str, Any], shares: list[float]) -> None:
+    plugin = ClassBalancedSampling(ClassBalancedSampling.Config(**settings), "it")
+    sampler, generator, drawn = plugin.sampler().at(0.5), torch.Generator().manual_seed(0), []
+    for _ in range(60):
+        drawn += [rows.rows for rows in sampler.plan(pool(), 64, generator)]
+    rows = torch.cat(drawn)
+    assert len(rows) == 60 * 200
+    found = torch.bincount(pool().quota[rows]).double() / len(rows)
+    assert found.tolist() == pytest.approx(shares, abs=0.015)
+
+
+def test_progressive_draws_start_natural_and_deferred_ones_switch_at_their_share() -> None:
+    assert Progressive().at(0.0) == Weighted(natural=1.0)
+    assert Deferred().at(0.79) == Shuffle()
+    assert Deferred().at(0.8) == Weighted(0.0)
+
+
+def test_the_sampling_plug_ins_change_the_learners_own_stages_alone(tmp_path: Path) -> None:
+    for name, sampler in (("drs", Deferred()), ("class_balanced_sampling", Weighted())):
+        runner, phase = begun(f"eeil+two_stage+{name}", tmp_path / name, 1)
+        stages = runner.plugins.stages(phase, runner.learner)
+        assert [stage.sampler for stage in stages] == [sampler, sampler, ClassAware(per=4)]
+
+
+# --- after the learner ----------------------------------------------------------------------------------------------
+
+
+def moved_by_last_stage(method: str, store: Path, **options: Any) -> tuple[set[str], Any]:
+    runner, phase = begun(method, store, 2, **options)
+    stage = runner.plugins.stages(phase, runner.learner)[-1]
+    before = {name: value.clone() for name, value in runner.learner.net.state_dict().items()}
+    runner._run_stage(phase, stage)
+    now = runner.learner.net.state_dict()
+    return {name for name, value in now.items() if not torch.equal(value, before[name])}, stage
+
+
+def test_crt_draws_the_head_anew_and_moves_nothing_else(tmp_path: Path) -> None:
+    moved, stage = moved_by_last_stage("replay+crt", tmp_path / "a")
+    blocks = {f"head.blocks.{number}.{leaf}" for number in range(3) for leaf in ("weight", "bias")}
+    assert moved == blocks
+    assert (stage.optim.epochs, stage.optim.lr, stage.optim.milestones) == (30, 0.1, (10, 20))
+    moved, _ = moved_by_last_stage("finetune+crt", tmp_path / "b")  # old classes have no row: their rows rest
+    assert moved == {"head.blocks.2.weight", "head.blocks.2.bias"}
+
+
+def test_crt_starts_from_a_fresh_head(tmp_path: Path) -> None:
+    runner, phase = begun("replay+crt", tmp_path, 1)
+    before = runner.learner.net.head.weight.detach().clone()
+    stage = runner.plugins.stages(phase, runner.learner)[-1]
+    assert stage.begin is not None
+    stage.begin()
+    assert not (runner.learner.net.head.weight == before).any()
+
+
+def test_lws_learns_scales_from_one_and_moves_nothing_else(tmp_path: Path) -> None:
+    moved, stage = moved_by_last_stage("replay+lws", tmp_path)
+    assert moved == {f"calibrators.lws.blocks.{number}.a" for number in range(3)}
+    assert stage.sampler == ClassAware(per=4)
+    runner, phase = begun("replay+lws", tmp_path / "b", 1)
+    runner.learner.net.calibrator("lws").set(a=torch.full((4,), 3.0))
+    stage = runner.plugins.stages(phase, runner.learner)[-1]
+    assert stage.begin is not None and stage.loss is not None
+    given, raw = batch_of(runner, phase.new), torch.randn(len(phase.new), 4)
+    tripled = F.cross_entropy(3 * raw, given.targets)
+    assert stage.loss(given, outputs(raw))["ce"].item() == pytest.approx(tripled.item(), rel=1e-5)
+    stage.begin()
+    assert torch.equal(runner.learner.net.calibrator("lws").vectors()[0], torch.ones(4))
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.7, 1.0])
+def test_tau_norm_divides_rows_by_their_norm_and_drops_the_bias(tau: float, tmp_path: Path) -> None:
+    runner, phase = begun("replay+tau_norm", tmp_path, 1, settings={"tau_norm.tau": tau})
+    runner.plugins.items[0].end_phase(phase, runner.learner)
+    head, features = runner.learner.net.head, torch.randn(3, 16)
+    weight = head.weight.detach().double()
+    expected = features.double() @ (weight / weight.norm(dim=1, keepdim=True) ** tau).T
+    raw = outputs(head(features, [])["logits"])
+    assert torch.allclose(runner.learner.net.calibrated(raw, "test").double(), expected, atol=1e-5)
+    assert torch.equal(runner.learner.net.calibrated(raw, "teacher"), raw.logits)
+
+
+# --- mixup ----------------------------------------------------------------------------------------------------------
+
+
+def mixing(store: Path, method: str = "replay+mixup") -> Any:
+    runner, phase = begun(method, store, 0)
+    plugin = next(item for item in runner.plugins.items if item.name == "mixup")
+    plugin.begin_phase(phase, runner.learner)
+    stage = runner.plugins.stages(phase, runner.learner)[0]
+    runner._allow_gradients(stage)
+    plugin.begin_stage(stage, runner.learner)
+    return runner, plugin, batch_of(runner, phase.new)
+
+
+def test_mixup_mixes_images_and_label_shares_and_is_drawn_by_key(tmp_path: Path) -> None:
+    _, plugin, given = mixing(tmp_path)
+    untouched = given.images.clone()
+    mixed, again = plugin.prepare(given), plugin.prepare(given)
+    assert torch.equal(mixed.images, again.images)
+    assert torch.equal(given.images, untouched)
+    first, partner = mixed.scratch["mixup"]
+    assert 0 < first < 1
+    assert torch.allclose(mixed.images, first * untouched + (1 - first) * untouched[partner])
+    one_hot = F.one_hot(given.targets, 3).float()
+    assert torch.allclose(mixed.shares, first * one_hot + (1 - first) * one_hot[partner])
+    assert torch.allclose(mixed.shares.sum(dim=1), torch.ones(len(one_hot)))
+    given.step = 1
+    assert not torch.equal(plugin.prepare(given).images, mixed.images)
+
+
+def test_mixups_loss_is_cross_entropy_against_the_mixed_labels(tmp_path: Path) -> None:
+    _, plugin, given = mixing(tmp_path)
+    mixed = plugin.prepare(given)
+    logits = torch.randn(len(given.targets), 3)
+    found = plugin.criterion(base_criterion)(mixed, logits, mixed.targets, ALL)
+    assert torch.allclose(found, F.cross_entropy(logits, mixed.shares, reduction="none"), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["replay+mixup+focal", "replay+focal+mixup"])
+def test_another_criterion_is_asked_for_each_label_whatever_the_order(method: str, tmp_path: Path) -> None:
+    runner, plugin, given = mixing(tmp_path, method)
+    mixed = plugin.prepare(given)
+    first, partner = mixed.scratch["mixup"]
+    logits = torch.randn(len(given.targets), 3)
+
+    def focused(labels: Tensor) -> Tensor:
+        plain = F.cross_entropy(logits, labels, reduction="none")
+        return (1 - torch.exp(-plain)) ** 2 * plain
+
+    expected = first * focused(given.targets) + (1 - first) * focused(given.targets[partner])
+    found = runner.plugins.criterion(base_criterion)(mixed, logits, mixed.targets, ALL)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_mixup_leaves_later_stages_alone(tmp_path: Path) -> None:
+    runner, phase = begun("replay+mixup+crt", tmp_path, 0)
+    plugin = runner.plugins.items[0]
+    plugin.begin_phase(phase, runner.learner)
+    for stage, mixes in zip(runner.plugins.stages(phase, runner.learner), (True, False), strict=True):
+        runner._allow_gradients(stage)
+        plugin.begin_stage(stage, runner.learner)
+        given = batch_of(runner, phase.new)
+        assert (plugin.prepare(given) is not given) == mixes
+
+
+def test_the_lambda_of_mixup_is_beta_distributed(tmp_path: Path) -> None:
+    _, plugin, given = mixing(tmp_path)
+    drawn = []
+    for step in range(300):
+        given.step = step
+        drawn.append(plugin.prepare(given).scratch["mixup"][0])
+    values = torch.tensor(drawn)
+    assert values.mean().item() == pytest.approx(0.5, abs=0.06)
+    assert values.var().item() == pytest.approx(1 / 12, abs=0.015)  # Beta(1, 1)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("podnet+lws", ["lws needs a linear head", "podnet has a proxy one", "leave lws out"]),
+        ("lucir+tau_norm", ["tau_norm needs a linear head", "lucir has a cosine one"]),
+        ("wa+ldam_drw", ["ldam_drw needs a cosine head", "wa has a linear one"]),
+        ("lucir+mixup", ["mixup mixes the labels", "lucir needs one hard label", "its margin ranking"]),
+        ("podnet+mixup", ["mixup mixes the labels", "podnet needs one hard label", "NCA on proxies"]),
+        ("replay+asl", ["asl works on multi labels; this protocol has single ones"]),
+        ("replay+db_loss", ["db_loss works on multi labels"]),
+        ("podnet+focal", ["focal replaces the classification criterion", "podnet brings its own"]),
+        ("replay+focal+ldam_drw", ["focal and ldam_drw both claim the criterion"]),
+        ("replay+lws+two_stage", ["lws and two_stage both claim the calibrator"]),
+        ("ssil+drs", ["drs replaces the sampler, but ssil brings its own"]),
+        ("replay+drs+class_balanced_sampling", ["drs and class_balanced_sampling both claim the sampler"]),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_in_one_sentence(
+    method: str, words: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput) as refusal:
+        tiny_plan(method, tmp_path)
+    assert all(part in str(refusal.value) for part in words), refusal.value
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_logit_adjustment_claims_follows_its_form(tmp_path: Path) -> None:
+    tiny_plan("replay+logit_adjustment+two_stage", tmp_path / "a")
+    with pytest.raises(BadInput, match="logit_adjustment and two_stage both claim the calibrator"):
+        tiny_plan(
+            "replay+logit_adjustment+two_stage", tmp_path / "b", settings={"logit_adjustment.form": "posthoc"}
+        )
+    tiny_plan("replay+logit_adjustment+focal", tmp_path / "c", settings={"logit_adjustment.form": "posthoc"})
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("tau_norm", "tau", 2.1), ("mixup", "alpha", 0), ("focal", "gamma", -1), ("drs", "start", 1.2),
+     ("class_balanced_loss", "beta", 1.0), ("class_balanced_sampling", "form", "cubic"), ("crt", "epochs", 0)],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused_by_name(
+    name: str, setting: str, value: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=f"{name}: {setting} = "):
+        tiny_plan(f"replay+{name}", tmp_path, settings={f"{name}.{setting}": value})
+
+
+def test_a_control_that_changes_nothing_is_no_error(tmp_path: Path) -> None:
+    for number, (method, settings) in enumerate(
+        [("replay+tau_norm", {"tau_norm.tau": 0}), ("replay+more", {"more.amplitude": 0})]
+    ):
+        runner = tiny_runner(method, tmp_path / str(number), settings=settings)
+        runner._run_phase()
+        assert len(runner.s.folder.records()) == 1
+
+
+@pytest.mark.parametrize("name", plugin_names())
+def test_a_class_without_a_training_image_is_refused_where_priors_are_needed(name: str) -> None:
+    kind = load_plugin(name)
+    named = [SimpleNamespace(name=name, kind=kind)]
+    check_counts(named, [3.0, 1.0], ["cat", "dog"])
+    if not kind.needs_counts:
+        check_counts(named, [3.0, 0.0], ["cat", "dog"])
+        return
+    with pytest.raises(
+        BadInput, match=f"{name} works with class frequencies, but the class 'dog' has no training image"
+    ):
+        check_counts(named, [3.0, 0.0], ["cat", "dog"])
