@@ -46,8 +46,13 @@ class PlannedRun:
     weights: Weights | None = None
 
 
-def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[PlannedRun]]:
-    """Resolve everything and refuse all bad input; nothing is trained or written."""
+def plan_request(
+    request: RunRequest, view: RunView, scenarios: dict[str, Scenario] | None = None
+) -> tuple[Store, list[PlannedRun]]:
+    """Resolve everything and refuse all bad input; nothing is trained or written.
+
+    scenarios: those that were built already, by their settings; new ones are added.
+    """
     recipe, said = resolve_recipe(request)
     plans = resolve_plans(request, recipe)
     device = resolve_device(request.device)
@@ -57,14 +62,14 @@ def plan_request(request: RunRequest, view: RunView) -> tuple[Store, list[Planne
     said += check_backbones(plans, weights)
     store = Store(store_root(request.store))
     planned = []
-    scenarios: dict[str, Scenario] = {}
+    scenarios = {} if scenarios is None else scenarios
     for plan in plans:
         for seed in request.seeds:
             settings = protocol_settings(request, recipe, seed)
-            name = settings.model_dump_json()
+            name = f"{request.data_root} {settings.model_dump_json()}"
             if name not in scenarios:
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
-                recipe.memory.check(len(scenarios[name].order))
+            recipe.memory.check(len(scenarios[name].order))
             check_counts(plan.plugins, train_counts(scenarios[name]).tolist(), scenarios[name].class_names)
             planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store, weights))
     for sentence in said:  # after everything that could refuse the request

@@ -257,6 +257,7 @@ class Runner:
         self.s.view.epoch(
             EpochProgress(
                 run=f"{self.s.info.method} s{self.s.info.seed}",
+                run_key=self.s.info.run_key,
                 phase=self.place.phase,
                 phases=len(self.s.scenario.phases),
                 stage=stage.name,

@@ -1,6 +1,5 @@
-"""Sweeps: a suite's rows (methods with settings) times its columns (protocols), one request a cell."""
+"""Sweeps: a suite's rows (methods with settings) times its columns (protocols), one request a cell; `harness/sweeps` runs them."""
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, ImbcilError, NotDefined, UnknownName
 from imbcil.harness.base.registry import parse_method
 from imbcil.harness.base.yaml_files import read_yaml
-from imbcil.harness.planning import plan_request
 from imbcil.harness.request import RunRequest
-from imbcil.harness.suite import Outcome, run_request
-from imbcil.harness.view import RunView
 from imbcil.protocols.suites import suite_names, suite_path
 
-__all__ = ["Cell", "Suite", "cells_of", "defined_cells", "load_suite", "run_cells", "suite_names"]
+__all__ = ["Cell", "Suite", "cells_of", "defined_cells", "load_suite", "suite_names"]
 
 
 class Row(Frozen):
@@ -59,6 +55,12 @@ class Cell(Frozen):
     column: Column
     request: RunRequest
     not_defined: str = ""  # why the contract does not let the learner and its plug-ins be combined
+
+    @property
+    def name(self) -> str:
+        """Its learner, with the settings in which the row differs."""
+        changes = ", ".join(f"{path}={value}" for path, value in self.row.set.items())
+        return f"{self.row.method} [{changes}]" if changes else self.row.method
 
     def as_json(self) -> dict[str, Any]:
         """The cell as `sweep --dry-run --json` prints it."""
@@ -151,26 +153,3 @@ def defined_cells(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cel
 
 def _place_of(column: Column) -> str:
     return f"{column.protocol}{f'-{column.n_tasks}' if column.n_tasks else ''} on {column.dataset}"
-
-
-def run_cells(cells: Sequence[Cell], view: RunView, stop: threading.Event | None = None) -> Outcome:
-    """Run all cells; finished ones are skipped, a failed one does not keep the others from being tried.
-
-    Every cell is planned before the first one trains, so that bad input costs nothing.
-    """
-    planned = [plan_request(cell.request, view) for cell in cells]
-    outcome = Outcome(planned[0][0])
-    for number, cell in enumerate(cells, start=1):
-        view.message(f"cell {number} of {len(cells)}: {cell.row.method} {_changes(cell.row)}".rstrip())
-        done = run_request(cell.request, view, stop)
-        outcome.runs += done.runs
-        outcome.failures += done.failures
-        outcome.busy += done.busy
-        if done.interrupted:
-            outcome.interrupted = f"cell {number} of {len(cells)}, {done.interrupted}"
-            break
-    return outcome
-
-
-def _changes(row: Row) -> str:
-    return ", ".join(f"{path}={value}" for path, value in row.set.items())

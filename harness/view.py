@@ -22,6 +22,18 @@ class EpochProgress:
     images_per_s: float = 0.0
     seconds_left: float | None = None
     fraction: float = 0.0  # of the whole run
+    run_key: str = ""
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """Where a sweep is. A cell counts as finished or failed once all its runs have ended; `running`: run keys."""
+
+    cells: int
+    finished: int
+    failed: int
+    running: tuple[str, ...] = ()
+    seconds_left: float | None = None
 
 
 class RunView(Protocol):
@@ -40,6 +52,12 @@ class RunView(Protocol):
     def run_finished(self, info: RunInfo, final: dict[str, float]) -> None: ...
 
 
+class SweepView(RunView, Protocol):
+    """Watches several runs, perhaps at once."""
+
+    def sweep(self, progress: SweepProgress) -> None: ...
+
+
 class SilentView:
     """Watches without a word."""
 
@@ -54,3 +72,5 @@ class SilentView:
     def phase_finished(self, info: RunInfo, record: PhaseRecord) -> None: ...
 
     def run_finished(self, info: RunInfo, final: dict[str, float]) -> None: ...
+
+    def sweep(self, progress: SweepProgress) -> None: ...

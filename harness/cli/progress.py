@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from imbcil.harness.store.run_folder import PhaseRecord
 from imbcil.harness.store.run_info import RunInfo
-from imbcil.harness.view import EpochProgress
+from imbcil.harness.view import EpochProgress, SweepProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,6 +35,7 @@ class PlainView:
         self._stream = stream
         self._clock = clock
         self._last_line = float("-inf")
+        self._last_sweep = ""
         self.training = False  # whether a run has started: from then on, stopping means saving first
 
     def message(self, text: str) -> None:
@@ -61,17 +62,25 @@ class PlainView:
         self.training = False
         self._print(finish_line(info, final))
 
+    def sweep(self, progress: SweepProgress) -> None:
+        """A line whenever a cell has ended."""
+        ended = cells_line(progress)
+        if ended != self._last_sweep:
+            self._last_sweep = ended
+            self._print(sweep_line(progress))
+
     def _print(self, text: str, stream: TextIO | None = None) -> None:
         with suppress(OSError, ValueError):  # a closed pipe or stream must not end a training
             print(text, file=stream or self._stream, flush=True)
 
 
 class LiveView:
-    """A bar for the run at hand; finished phases scroll above it."""
+    """A bar for each run at hand, and one for a sweep's cells; finished phases scroll above them."""
 
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}  # by run key
+        self._cells: TaskID | None = None
         self.training = False  # as in PlainView
 
     @classmethod
@@ -101,25 +110,35 @@ class LiveView:
     def run_started(self, info: RunInfo, resumed_at: str) -> None:
         self.training = True
         self._print(start_line(info, resumed_at), style="bold")
-        self._close_task()
-        self._task = self._progress.add_task(f"{info.method} seed {info.seed}", total=1.0, detail="")
+        self._close_task(info.run_key)
+        label = f"{info.method} {info.column} seed {info.seed}"
+        self._tasks[info.run_key] = self._progress.add_task(label, total=1.0, detail="")
 
     def epoch(self, progress: EpochProgress) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=progress.fraction, detail=epoch_detail(progress))
+        task = self._tasks.get(progress.run_key)
+        if task is not None:
+            self._progress.update(task, completed=progress.fraction, detail=epoch_detail(progress))
 
     def phase_finished(self, info: RunInfo, record: PhaseRecord) -> None:
         self._print(phase_line(info, record))
 
     def run_finished(self, info: RunInfo, final: dict[str, float]) -> None:
         self.training = False
-        self._close_task()
+        self._close_task(info.run_key)
         self._print(finish_line(info, final))
 
-    def _close_task(self) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+    def sweep(self, progress: SweepProgress) -> None:
+        for run_key in set(self._tasks) - set(progress.running):  # they ended some other way than finished
+            self._close_task(run_key)
+        if self._cells is None:
+            self._cells = self._progress.add_task("sweep", total=progress.cells, detail="")
+        ended = progress.finished + progress.failed
+        self._progress.update(self._cells, completed=ended, detail=sweep_line(progress))
+
+    def _close_task(self, run_key: str) -> None:
+        task = self._tasks.pop(run_key, None)
+        if task is not None:
+            self._progress.remove_task(task)
 
     def _print(self, text: str, style: str = "") -> None:
         with suppress(OSError, ValueError):
@@ -165,6 +184,18 @@ def finish_line(info: RunInfo, final: dict[str, float]) -> str:
     ]
     values = ", ".join(value for value in shown if value)
     return f"{_who(info)} finished: {values}" if values else f"{_who(info)} finished"
+
+
+def cells_line(progress: SweepProgress) -> str:
+    """`12 of 48 cells finished, 1 failed`."""
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    return f"{progress.finished} of {progress.cells} cells finished{failed}"
+
+
+def sweep_line(progress: SweepProgress) -> str:
+    """The same, with the time left."""
+    left = f" · {duration(progress.seconds_left)} left" if progress.seconds_left else ""
+    return f"{cells_line(progress)}{left}"
 
 
 def duration(seconds: float) -> str:

@@ -61,9 +61,9 @@ def command(
     flags["seeds"] = (seed,) if seed is not None else flags["seeds"]
     request = build_request(flags, config, pairs)
 
-    from imbcil.harness.cli.interrupt import stop_on_signals
     from imbcil.harness.cli.outcome import print_outcome, print_plan
     from imbcil.harness.cli.progress import open_view
+    from imbcil.harness.interrupt import stop_on_signals
     from imbcil.harness.planning import plan_request
     from imbcil.harness.suite import run_request
 
@@ -72,6 +72,6 @@ def command(
             planned = plan_request(request, view)
         print_plan(*planned, as_json=as_json)
         return
-    with open_view(as_json) as view, stop_on_signals(view) as stop:
+    with open_view(as_json) as view, stop_on_signals(lambda: view.training) as stop:
         outcome = run_request(request, view, stop)
     ctx.exit(print_outcome(outcome, request, as_json=as_json))

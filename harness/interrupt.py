@@ -3,24 +3,20 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from imbcil.harness.cli.progress import LiveView, PlainView
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_on_signals(view: "PlainView | LiveView") -> Iterator[threading.Event]:
-    """An event that is set by the first signal while a run trains; before and after, a signal ends at once."""
+def stop_on_signals(training: Callable[[], bool]) -> Iterator[threading.Event]:
+    """An event that is set by the first signal while `training()`; before and after, a signal ends at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() or not view.training:
+        if stop.is_set() or not training():
             raise KeyboardInterrupt
         stop.set()
         # The signal may have come amid a print, and Python's streams refuse to be entered twice.
