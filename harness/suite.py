@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,9 +63,16 @@ def run_request(request: RunRequest, view: RunView, stop: threading.Event | None
             view.warning(str(error))
         except Interrupted as place:
             outcome.interrupted = str(place)
-            return outcome
-    tracker.deliver_parent([run.folder for run in planned])
+            break
+    tracker.deliver_parent([run.folder for run in _of_ended_methods(planned)])
     return outcome
+
+
+def _of_ended_methods(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Runs of the methods all of whose seeds have ended: only their means are complete."""
+    ended = {"finished", "failed"}
+    open_methods = {run.plan.method for run in planned if run.folder.state().status not in ended}
+    return [run for run in planned if run.plan.method not in open_methods]
 
 
 def train_run(

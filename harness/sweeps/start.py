@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from imbcil.harness.store.sweep_record import RecordedCell, SweepRecord, record_sweep
 from imbcil.harness.sweep import Cell
 from imbcil.harness.sweeps.measure import choose_jobs
 from imbcil.harness.sweeps.run import Sweep, SweepOutcome, ended_before, progress
@@ -16,7 +18,7 @@ from imbcil.harness.view import SweepView
 class Prepared:
     """A sweep that is ready to train."""
 
-    suite: str
+    record: SweepRecord
     outcome: SweepOutcome
     jobs: int
 
@@ -33,7 +35,20 @@ def prepare(
     outcome = SweepOutcome(cells, units, store, ended_before(units, retry_failed))
     left = [unit for unit in units if unit.key not in outcome.ended]
     view.message(_opening(outcome, left))
-    return Prepared(suite, outcome, choose_jobs(left, view) if jobs is None else min(jobs, max(len(left), 1)))
+    chosen = choose_jobs(left, view) if jobs is None else min(jobs, max(len(left), 1))
+    return Prepared(record_sweep(store, Path(suite).stem, _recorded(outcome)), outcome, chosen)
+
+
+def _recorded(outcome: SweepOutcome) -> list[RecordedCell]:
+    """Cells as the store keeps them."""
+    found = []
+    for number, cell in enumerate(outcome.cells):
+        units = outcome.of_cell(number)
+        if units:
+            info = units[0].run.info
+            keys = tuple(unit.key for unit in units)
+            found.append(RecordedCell(name=cell.name, column=f"{info.column} {info.dataset}", runs=keys))
+    return found
 
 
 def _opening(outcome: SweepOutcome, left: Sequence[Unit]) -> str:
@@ -46,7 +61,7 @@ def _opening(outcome: SweepOutcome, left: Sequence[Unit]) -> str:
 
 
 def run(prepared: Prepared, view: SweepView, stop: threading.Event) -> SweepOutcome:
-    """Train what is left; the means of a cell go to MLflow as soon as all its seeds have ended."""
+    """Train what is left; a cell's means, and the sweep's own run, go to MLflow as soon as its seeds have ended."""
     outcome = prepared.outcome
     request = outcome.units[0].request
     tracking = resolve_tracking(outcome.store, request.tracking_uri, disabled=request.no_tracking)
@@ -54,6 +69,11 @@ def run(prepared: Prepared, view: SweepView, stop: threading.Event) -> SweepOutc
 
     def on_cell(units: Sequence[Unit]) -> None:
         tracker.deliver_parent([unit.run.folder for unit in units])
+        tracker.deliver_sweep(prepared.record, running=True)
 
-    Sweep(outcome, view, tracker, prepared.jobs, stop, on_cell).run()
+    tracker.deliver_sweep(prepared.record, running=True)
+    try:
+        Sweep(outcome, view, tracker, prepared.jobs, stop, on_cell).run()
+    finally:
+        tracker.deliver_sweep(prepared.record, running=False)
     return outcome

@@ -65,9 +65,13 @@ def _description(info: RunInfo) -> str:
 
 
 def experiments_of(connection: Connection) -> Mapping[str, str]:
-    """Name to id of the experiments that imbcil-bench made, the newest first."""
+    """Name to id of the experiments that hold runs of imbcil-bench, the newest first; not that of the sweeps."""
     found = connection.client.search_experiments(order_by=["creation_time DESC"])
-    return {each.name: str(each.experiment_id) for each in found if "imbcil.schema" in each.tags}
+    return {each.name: str(each.experiment_id) for each in found if _holds_runs(each.tags)}
+
+
+def _holds_runs(tags: Mapping[str, str]) -> bool:
+    return "imbcil.schema" in tags and "imbcil.sweeps" not in tags
 
 
 def repair_addresses(connection: Connection) -> bool:

@@ -7,11 +7,13 @@ from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.figures.of_run import draw_run_figures
 from imbcil.harness.store.layout import Store, is_owned
 from imbcil.harness.store.run_folder import Status
+from imbcil.harness.store.sweep_record import sweep_records
 from imbcil.harness.tracking.client import Connection, connect, explain, patient_and_quiet
 from imbcil.harness.tracking.delivery import Delivery, deliver_run
 from imbcil.harness.tracking.experiments import experiments_of, repair_addresses
 from imbcil.harness.tracking.parents import publish_means
 from imbcil.harness.tracking.settings import TrackingSettings
+from imbcil.harness.tracking.sweeps import publish_sweep
 from imbcil.harness.tracking.tracker import readable_truths
 from imbcil.harness.tracking.truth import Truth, group_of
 
@@ -62,6 +64,8 @@ def sync_store(store: Store, settings: TrackingSettings, warn: Callable[[str], N
             repair_addresses(connection)
             sent, killed = _deliver_all(connection, truths)
             means = _publish_all(connection, truths)
+            for record in sweep_records(store):
+                publish_sweep(connection, record, truths)
             killed += _mark_lost(connection, truths)
     except Exception as error:  # MLflow raises whatever its parts raise
         reason = explain(error, settings)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder, Status
+from imbcil.harness.store.sweep_record import SweepRecord
 from imbcil.harness.tracking.client import Connection, connect, explain, patient_and_quiet
 from imbcil.harness.tracking.delivery import deliver_run
 from imbcil.harness.tracking.experiments import repair_addresses
 from imbcil.harness.tracking.parents import publish_means
 from imbcil.harness.tracking.settings import TrackingSettings
+from imbcil.harness.tracking.sweeps import publish_sweep
 from imbcil.harness.tracking.truth import Truth, group_of, read_truth
 
 PHASE_SECONDS = 4.0  # the longest that a server may hold up a phase
@@ -62,6 +64,14 @@ class Tracker:
                 publish_means(
                     connection, [t for t in everything if group_of(t, connection.store_id) == group]
                 )
+
+        return self._attempt(job, LAST_SECONDS)
+
+    def deliver_sweep(self, record: SweepRecord, *, running: bool) -> bool:
+        """Bring the run that stands for a whole sweep up to date. True if there is nothing left to tell."""
+
+        def job(connection: Connection) -> None:
+            publish_sweep(connection, record, readable_truths(self.store), running)
 
         return self._attempt(job, LAST_SECONDS)
 
