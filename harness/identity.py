@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from imbcil.harness.base.registry import located_method
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import Part, Plan, protocol_settings
+from imbcil.protocols.orders import names_file
 from imbcil.protocols.scenario import Scenario
 
 NOT_IDENTITY = {"name", "summary", "published", "preset", "reduced", "learners"}  # of a recipe
@@ -20,8 +22,11 @@ def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, reso
     """16 hex digits. `resolved`: precision, compiled, device type, and the hash of weights where there are any."""
     apart = NOT_IDENTITY if scenario.label_kind == "multi" else NOT_IDENTITY | {"labels"}
     recipe = plan.recipe.model_dump(mode="json", exclude=apart)
+    protocol = protocol_settings(request, plan.recipe, seed).model_dump(mode="json")
+    if names_file(protocol["order"]):
+        protocol["order"] = "file"  # what it says is in the digest; where it lies does not matter
     content = {
-        "protocol": protocol_settings(request, plan.recipe, seed).model_dump(mode="json"),
+        "protocol": protocol,
         "digest": scenario.digest,
         "recipe": recipe,
         "preset": plan.preset,
@@ -38,17 +43,20 @@ def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, reso
 
 
 def stored_config(plan: Plan, request: RunRequest, seed: int, resolved: dict[str, Any]) -> str:
-    """The run as a `--config` file with everything written out: running it repeats the run."""
+    """The run as a `--config` file with everything written out: running it repeats the run, from any folder."""
     recipe = plan.recipe.model_dump(mode="json", exclude={"learners"})
     settings: dict[str, Any] = {}
     for part in (plan.learner, *plan.plugins):
         settings |= settings_of(part)
+    protocol = protocol_settings(request, plan.recipe, seed).model_dump(
+        mode="json", include={"dataset", "n_tasks", "base", "step", "sizes", "order", "imbalance", "rho"}
+    )
+    if names_file(protocol["order"]):
+        protocol["order"] = str(Path(protocol["order"]).absolute())
     content = {
         "protocol": request.protocol,
-        **protocol_settings(request, plan.recipe, seed).model_dump(
-            mode="json", include={"dataset", "n_tasks", "base", "step", "sizes", "order", "imbalance", "rho"}
-        ),
-        "method": [plan.method],
+        **protocol,
+        "method": [located_method(plan.method)],
         "seeds": [seed],
         "vary": request.vary,
         "recipe": recipe,

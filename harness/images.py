@@ -8,8 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imbcil.harness.augment import AugmentSettings, augment, normalise, test_view
+from imbcil.harness.base.errors import ContractViolation
 
 HELD_AT_MOST = 1 << 30  # bytes of images kept on the device; beyond it they are read from the cache
+SHARE_OF_GPU = 0.25  # of a GPU's free memory, where that is more
+
+
+def held_at_most(device: torch.device) -> int:
+    """Bytes of images that may be kept on the device."""
+    if device.type != "cuda":
+        return HELD_AT_MOST
+    return max(HELD_AT_MOST, int(SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]))
 
 
 class ImageBank:
@@ -39,11 +48,11 @@ class ImageBank:
         self._labels = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
         self._array = array
         self._held: Tensor | None = None
-        self._place = torch.full((len(array),), -1, dtype=torch.int64)
         rows = np.unique(rows)
-        if len(rows) * int(np.prod(array.shape[1:])) <= HELD_AT_MOST:
+        self._place = torch.full((len(array),), -1, dtype=torch.int64)
+        self._place[torch.from_numpy(rows)] = torch.arange(len(rows))
+        if len(rows) * int(np.prod(array.shape[1:])) <= held_at_most(device):
             self._held = torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
-            self._place[torch.from_numpy(rows)] = torch.arange(len(rows))
 
     @property
     def image_bytes(self) -> int:
@@ -55,9 +64,13 @@ class ImageBank:
         return self._labels[index]
 
     def raw(self, index: Tensor) -> Tensor:
-        """uint8 images [B, H, W, 3] on the device."""
+        """uint8 images [B, H, W, 3] on the device. Raises ContractViolation for a row that the run has not."""
+        place = self._place[index]
+        if bool((place < 0).any()):  # indices live on the CPU: this waits for no device
+            row = int(index[place < 0][0])
+            raise ContractViolation(f"Row {row} was asked for, which is no image of this run's phases.")
         if self._held is not None:
-            return self._held[self._place[index].to(self.device)]
+            return self._held[place.to(self.device)]
         return torch.from_numpy(self._array[index.numpy()]).to(self.device)
 
     def train_images(self, index: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """The only epoch loop and the only backward pass of the code base."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -91,6 +92,7 @@ def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
                 f"{plugin.name} adds the loss term {min(twice)!r}, which is there already."
             )
         terms |= extra
+    check_terms(terms, run)
     run.optimiser.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
     own = stage.owner == "learner"
@@ -104,6 +106,19 @@ def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
     for plugin in run.plugins.items:
         plugin.after_step(batch)
     return {name: term.detach() for name, term in terms.items()}
+
+
+def check_terms(terms: dict[str, Tensor], run: StageContext) -> None:
+    """Raise ContractViolation naming learner and term unless there are terms and each is one number."""
+    where = f"in stage {run.stage.name} of {run.learner.name}"
+    if not terms:
+        raise ContractViolation(f"The loss {where} has no term; return at least one, such as {{'ce': ...}}.")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.ndim:
+            found = f"shape {list(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+            raise ContractViolation(
+                f"The loss term {name!r} {where} has to be a tensor with one number, not {found}; take its mean."
+            )
 
 
 def epoch_plan(run: StageContext, epoch: int) -> list[Rows]:
@@ -180,15 +195,21 @@ def record(sums: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
 
 
 def checked_means(sums: dict[str, Tensor], steps: int, run: StageContext) -> dict[str, float]:
-    """Mean of each term over the epoch. Raises RunStopped naming phase, epoch and term if one is not finite."""
+    """Mean of each term over the epoch. Raises RunStopped naming phase, epoch and terms if any is not finite.
+
+    One term that overflows spoils the network and with it the others: all that did are named.
+    """
     values = torch.stack(list(sums.values())).tolist() if sums else []
-    for name, value in zip(sums, values, strict=True):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise RunStopped(
-                f"The loss term {name!r} of {run.learner.name} is not finite in phase {run.key[1]}, stage "
-                f"{run.stage.name}, epoch {run.position.epoch + 1}. The last good checkpoint stays; "
-                "try a smaller learning rate (--set train.lr=...)."
-            )
+    bad = [repr(name) for name, value in zip(sums, values, strict=True) if not math.isfinite(value)]
+    if bad:
+        what = f"The loss term {bad[0]} of {run.learner.name} is"
+        if len(bad) > 1:
+            what = f"The loss terms {', '.join(bad)} of {run.learner.name} are"
+        raise RunStopped(
+            f"{what} not finite in phase {int(str(run.key[1])) + 1}, stage {run.stage.name}, epoch "
+            f"{run.position.epoch + 1}. The last good checkpoint stays; try a smaller learning rate "
+            "(--set train.lr=...)."
+        )
     return {name: value / max(steps, 1) for name, value in zip(sums, values, strict=True)}
 
 

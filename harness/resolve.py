@@ -58,17 +58,18 @@ def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
     chosen: str | Mapping[str, Any] | None = request.recipe
     if chosen is None:
         dataset = request.dataset or protocol_rule(request.protocol).dataset
-        chosen, why = default_recipe(dataset, request.protocol)
+        chosen, why = default_recipe(dataset, request.protocol, request.imbalance)
         said = [why] if why else []
     content = load_recipe(chosen).model_dump(mode="json")
     for path, value in request.set.items():
         section, _, key = path.partition(".")
         if section in SECTIONS:
             content = merged(content, {section: nested(key, value, path)})
+    recipe = validated(Recipe, content, "--set")
     if request.memory is not None:
-        content = merged(content, {"memory": {"budget": str(request.memory)}})
-    where = "--memory" if request.memory is not None and not request.set else "--set"
-    return validated(Recipe, content, where), said
+        content = merged(recipe.model_dump(mode="json"), {"memory": {"budget": str(request.memory)}})
+        recipe = validated(Recipe, content, "--memory")
+    return recipe, said
 
 
 def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:

@@ -63,7 +63,7 @@ def save(
             "optimiser": context.optimiser.to_state(),
         }
     tree, tensors = encode(state)
-    _require_finite(tensors, learner.name, f"phase {place.phase}")
+    _require_finite(tensors, learner.name, f"phase {place.phase + 1}")
     store.save(tree, tensors)
 
 

@@ -121,9 +121,13 @@ def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
     return UnknownName("dataset", base, sorted({*catalogue(), *imported}))
 
 
-def default_recipe(dataset: str, protocol: str) -> tuple[str, str]:
-    """The recipe to use when none is named, and a sentence that says so where it is only a fallback."""
+def default_recipe(dataset: str, protocol: str, imbalance: str | None = None) -> tuple[str, str]:
+    """The recipe to use when none is named, and a sentence that says so where it is only a fallback.
+
+    imbalance: the profile asked for, where one is; any but `none` makes the dataset long-tailed as `-lt` does.
+    """
     entry, (base, tailed) = find_entry(dataset), split_name(dataset)
+    tailed = tailed or imbalance not in (None, "none")
     profile = "long-tail" if tailed else "balanced"
     recipe = None if entry is None else entry.recipes.get(protocol, entry.recipes.get(profile))
     if recipe is not None:

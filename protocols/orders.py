@@ -28,6 +28,11 @@ def class_order(order: str, class_names: Sequence[str], shift: int = 0) -> tuple
     return _order_from_file(Path(order), class_names)
 
 
+def names_file(order: str) -> bool:
+    """Whether `order` is the path of a file."""
+    return order not in ("shuffled", "ordered") and not order.startswith("random:")
+
+
 def _seed_of(order: str) -> int | None:
     if order == "shuffled":
         return PUBLISHED_SEED

@@ -93,6 +93,12 @@ def parse_method(text: str) -> Method:
     return Method(learner, tuple(plugins))
 
 
+def located_method(text: str) -> str:
+    """`text` with the paths of files made absolute, so that it means the same in any folder."""
+    parts = (str(Path(part).expanduser().absolute()) if is_path(part) else part for part in _parts(text))
+    return "+".join(parts)
+
+
 # --- classes ----------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,24 @@ from imbcil.harness.tracking.settings import ARTIFACTS, embedded_tracking
 HOST = "127.0.0.1"  # MLflow asks for no login: whoever reaches the port may read and delete
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+GUARD = """
+import os, signal, subprocess, sys, threading
+server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def stop(*_):
+    if server.poll() is None:
+        server.send_signal(signal.SIGINT)
+def orphaned():
+    sys.stdin.read()
+    stop()
+    try:
+        server.wait(15)
+    finally:
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+threading.Thread(target=orphaned, daemon=True).start()
+sys.exit(server.wait())
+"""  # runs the server that its arguments say, and ends it when its standard input closes
 _INHERITED_SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI")
 
 
@@ -97,12 +115,12 @@ def _addresses(store: Store, base: str, say: Callable[[str], None]) -> Mapping[s
 
 @contextmanager
 def _server(store: Store, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The server process, in a group of its own so that nothing of it can be left behind."""
+    """The server, in a process group of its own and below a guard, so that nothing of it can be left behind."""
     child = subprocess.Popen(
-        server_command(store, port),
+        [sys.executable, "-c", GUARD, *server_command(store, port)],
         cwd=store.root,
         env=_environment(os.environ),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closes when we are gone, however we ended
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

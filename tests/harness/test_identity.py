@@ -117,6 +117,13 @@ def test_a_users_file_counts_by_its_content_not_by_its_place(tmp_path: Path):
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_an_order_file_counts_by_its_content_not_by_its_place(tmp_path: Path):
+    assert key(order=str(tmp_path / "a.txt")) == key(
+        order=str(tmp_path / "b.txt")
+    )  # the digest has the order
+    assert key(order=str(tmp_path / "a.txt")) != key(order="ordered")
+
+
 # --- the stored config --------------------------------------------------------------------------------------------
 
 REQUESTS = {
@@ -175,6 +182,15 @@ def test_a_stored_config_writes_everything_out_and_no_place():
     assert not {"store", "data_root", "tracking_uri", "force", "no_tracking", "checkpoint_every"} & set(
         content
     )
+
+
+def test_a_stored_config_means_the_same_files_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "mine.py").write_text(LEARNER)
+    monkeypatch.chdir(tmp_path)
+    request = asked(method="./mine.py+balanced_softmax", order="orders/first.txt")
+    stored = yaml.safe_load(stored_config(plan_of(request), request, 0, RESOLVED))
+    assert stored["method"] == [f"{tmp_path / 'mine.py'}+balanced_softmax"]
+    assert stored["order"] == str(tmp_path / "orders" / "first.txt")
 
 
 def test_flags_win_over_a_stored_config(tmp_path: Path):

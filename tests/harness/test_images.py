@@ -8,6 +8,7 @@ import torch
 
 from imbcil.harness import images
 from imbcil.harness.augment import AugmentSettings
+from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.base.randomness import torch_generator
 from imbcil.harness.images import ImageBank
 
@@ -42,6 +43,11 @@ def test_rows_come_in_the_order_asked_for_and_as_often(any_bank: ImageBank):
     index = torch.tensor([7, 0, 19, 7])
     assert np.array_equal(any_bank.raw(index).numpy(), ARRAY[index.numpy()])
     assert any_bank.targets(index).tolist() == LABELS[index.numpy()].tolist()
+
+
+def test_a_row_that_the_run_does_not_have_is_refused(any_bank: ImageBank):
+    with pytest.raises(ContractViolation, match="Row 5 was asked for"):
+        any_bank.raw(torch.tensor([3, 5]))
 
 
 def test_the_test_view_is_normalised_and_may_be_mirrored(any_bank: ImageBank):

@@ -12,7 +12,7 @@ import torch
 from tiny import tiny_plan, tiny_runner
 from torch import Tensor, nn
 
-from imbcil.harness.base.errors import RunStopped
+from imbcil.harness.base.errors import ContractViolation, RunStopped
 from imbcil.harness.composition import Plugins
 from imbcil.harness.contract import Batch, Learner, Outputs, Phase, Plugin
 from imbcil.harness.loop import (
@@ -191,6 +191,31 @@ def test_hooks_are_called_in_order_and_a_learners_own_only_in_its_own_stages(tmp
     assert opened.means[0]["extra"] == 3
 
 
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        ({}, "The loss in stage train of replay has no term"),
+        (
+            {"ce": torch.zeros(8)},
+            r"loss term 'ce' in stage train of replay .* not shape \[8\]; take its mean",
+        ),
+        ({"kd": 0.5}, "loss term 'kd' in stage train of replay .* not float"),
+    ],
+)
+def test_a_loss_that_is_no_number_names_learner_and_term(opened: Opened, terms: dict, sentence: str):
+    with pytest.raises(ContractViolation, match=sentence):
+        train_stage(opened.context(Stage("train", opened.phase.new, OPTIM, loss=lambda b, out: terms)))
+
+
+def test_all_terms_that_are_not_finite_are_named(opened: Opened):
+    context = opened.context(Stage("train", opened.phase.new, OPTIM))
+    sums = {"ce": torch.tensor(1.0), "kd": torch.tensor(math.nan), "pod": torch.tensor(math.inf)}
+    with pytest.raises(
+        RunStopped, match=r"terms 'kd', 'pod' of replay are not finite in phase 1, stage train"
+    ):
+        checked_means(sums, 2, context)
+
+
 def test_a_stage_may_bring_its_own_loss(opened: Opened):
     def own(batch: Batch, out: Outputs) -> dict[str, Tensor]:
         return {"square": out.logits.square().mean()}
@@ -354,7 +379,7 @@ def test_a_loss_that_is_not_finite_names_learner_phase_stage_epoch_and_term(open
     with pytest.raises(RunStopped) as stop:
         checked_means({"ce": torch.tensor(1.0), "kd": torch.tensor(bad)}, 3, context)
     sentence = str(stop.value)
-    for part in ("'kd'", "replay", "phase 0", "stage train", "epoch 5", "last good checkpoint stays"):
+    for part in ("'kd'", "replay", "phase 1", "stage train", "epoch 5", "last good checkpoint stays"):
         assert part in sentence, sentence
     assert stop.value.exit_code == 1
 
@@ -377,7 +402,7 @@ def test_a_run_stops_at_a_loss_that_is_not_finite_and_its_last_good_checkpoint_l
 ):
     (tmp_path / "explodes.py").write_text(EXPLODES)
     runner = tiny_runner(f"{tmp_path}/explodes.py", tmp_path / "store", every=every)
-    with pytest.raises(RunStopped, match=r"'odd' of explodes is not finite in phase 1, stage train, epoch 2"):
+    with pytest.raises(RunStopped, match=r"'odd' of explodes is not finite in phase 2, stage train, epoch 2"):
         runner.run()
     assert [line.phase for line in runner.s.folder.records()] == [0]
     again = tiny_runner(f"{tmp_path}/explodes.py", tmp_path / "store", every=every)

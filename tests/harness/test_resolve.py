@@ -50,6 +50,12 @@ def test_the_dataset_names_the_default_recipe(dataset: str | None, protocol: str
     assert resolve_recipe(RunRequest(dataset=dataset, protocol=protocol))[0].name == recipe
 
 
+def test_a_profile_that_is_asked_for_takes_the_long_tails_recipe():
+    asked = RunRequest(dataset="cifar100", imbalance="exp")
+    assert resolve_recipe(asked)[0].name == "paper"
+    assert resolve_recipe(asked.model_copy(update={"imbalance": "none"}))[0].name == "pycil"
+
+
 def test_own_data_use_quick_and_it_is_said():
     recipe, said = resolve_recipe(RunRequest(dataset="mydata"))
     assert recipe.name == "quick"
@@ -84,6 +90,7 @@ def test_the_memory_flag_wins_over_recipe_and_set():
 def test_a_memory_that_cannot_be_read_names_the_flag():
     assert refused(memory="20/klass").startswith("--memory: memory = ")
     assert "must be N/class, a total N, or 0" in refused(memory="-5")
+    assert refused(memory="20/klass", set={"train.epochs": 3}).startswith("--memory: memory = ")
 
 
 # --- layers of settings -------------------------------------------------------------------------------------------

@@ -1,53 +1,75 @@
-"""Sweeps on the command line: skipped, failed, retried, stopped and resumed, one after another and side by side."""
+"""Sweeps: skipped, failed, retried, stopped and resumed, one after another and side by side in processes."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 from tiny import all_scores
 
+from imbcil.harness.base.errors import BadInput
+from imbcil.harness.cli.main import main
 from imbcil.harness.store.layout import Store
+from imbcil.harness.sweep import cells_of, load_suite
+from imbcil.harness.sweeps import start
+from imbcil.harness.sweeps.run import SweepOutcome, progress
+from imbcil.harness.view import SilentView, SweepProgress
 
 SCRIPT = Path(sys.executable).with_name("imbcil-bench")
-QUIET = ("--no-tracking", "--device", "cpu", "--precision", "fp32", "--compile", "off")
+MACHINE = {"no_tracking": True, "device": "cpu", "precision": "fp32", "compile": "off"}
 
 
-def sweep(suite: str, *flags: str, store: str = "store") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SCRIPT), "sweep", suite, "--store", store, *QUIET, *flags],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+class Log(SilentView):
+    """Keeps what is said, and may do something at the first phase's end."""
+
+    def __init__(self, at_phase_end=None) -> None:
+        self.said: list[str] = []
+        self.progress: list[SweepProgress] = []
+        self.at_phase_end = at_phase_end
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+    warning = message
+
+    def run_started(self, info, resumed_at: str) -> None:
+        self.said.append(f"{info.method} {resumed_at or 'starts'}")
+
+    def phase_finished(self, info, record) -> None:
+        if self.at_phase_end is not None:
+            self.at_phase_end()
+
+    def sweep(self, progress: SweepProgress) -> None:
+        self.progress.append(progress)
 
 
-def started(suite: str, *flags: str, store: str = "store") -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(SCRIPT), "sweep", suite, "--store", store, *QUIET, *flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums are rounded in the order of the threads: the same one everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
-def until(process: subprocess.Popen[str], words: str) -> None:
-    """Read the process's lines until one has `words`."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if words in line:
-            return
-    raise AssertionError(f"{words!r} was never said: {process.stderr.read() if process.stderr else ''}")
+def sweep(
+    suite: str, jobs: int, *, store: str = "store", log: Log | None = None, retry: bool = False,
+    stop: threading.Event | None = None, **given: object,
+) -> SweepOutcome:  # fmt: skip
+    log = log or Log()
+    cells = cells_of(load_suite(suite), {**MACHINE, "store": store, **given})
+    return start.run(start.prepare(suite, cells, log, jobs, retry), log, stop or threading.Event())
 
 
-def statuses(store: str = "store") -> dict[str, str]:
-    return {
-        f"{run.info().method} s{run.info().seed}": run.state().status for run in Store(Path(store)).runs()
-    }
+def ends(outcome: SweepOutcome) -> dict[str, str]:
+    return {unit.label: outcome.ended[unit.key].status for unit in outcome.units if unit.key in outcome.ended}
 
 
 def scores(store: str) -> dict[str, np.ndarray]:
@@ -65,93 +87,129 @@ def same_scores(first: str, second: str) -> bool:
 
 @pytest.mark.slow
 def test_cells_side_by_side_end_as_they_do_one_after_another(write_suite) -> None:
-    suite = write_suite("replay", "icarl", seeds="[0, 1]")
-    alone = sweep(suite, "--jobs", "1", store="alone")
-    beside = sweep(suite, "--jobs", "2", store="beside")
-    assert (alone.returncode, beside.returncode) == (0, 0), alone.stderr + beside.stderr
-    assert "2 of 2 cells finished" in alone.stdout
-    assert "2 of 2 cells finished" in beside.stdout
-    assert set(statuses("beside").values()) == {"finished"}
-    assert len(statuses("beside")) == 4
-    if os.environ.get("OMP_NUM_THREADS") == "1":  # sums are rounded in the order of the threads
-        assert same_scores("alone", "beside")
-    again = sweep(suite, "--jobs", "2", store="beside")
-    assert "2 cells, 4 runs: 4 finished before, 0 to train." in again.stdout
-    assert "starts" not in again.stdout
+    suite = write_suite("replay", columns=2)
+    alone, beside = sweep(suite, 1, store="alone"), sweep(suite, 2, store="beside")
+    labels = ["replay lfs-2 s0", "replay lfs-4 s0"]
+    assert ends(alone) == ends(beside) == dict.fromkeys(labels, "finished")
+    assert list(ends(alone)) == labels
+    assert len(scores("alone")) >= 6
+    assert same_scores("alone", "beside")
+
+
+def test_finished_cells_are_skipped_and_the_time_left_is_told(write_suite) -> None:
+    log = Log()
+    first = sweep(write_suite("replay", "finetune", seeds="[0, 1]"), 1, log=log)
+    assert log.said[0] == "2 cells, 4 runs: 0 finished before, 4 to train."
+    assert [(p.finished, p.cells) for p in log.progress][-1] == (2, 2)
+    assert any(p.seconds_left for p in log.progress)
+    log = Log()
+    again = sweep("./mine.yaml", 1, log=log)
+    assert log.said == ["2 cells, 4 runs: 4 finished before, 0 to train."]
+    assert ends(again) == ends(first)
+    assert progress(again).finished == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_failed_cells_are_listed_left_and_tried_again_on_request(write_suite, broken, jobs: str) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_failed_cells_are_listed_left_and_tried_again_on_request(write_suite, broken, jobs: int) -> None:
     method = broken("broken", "raise ValueError('no such luck')")
     suite = write_suite(method, "replay")
-    done = sweep(suite, "--jobs", jobs)
-    assert done.returncode == 1
-    assert statuses() == {"broken s0": "failed", "replay s0": "finished"}
+    log = Log()
+    done = sweep(suite, jobs, log=log)
+    assert ends(done) == {f"{method} lfs-2 s0": "failed", "replay lfs-2 s0": "finished"}
+    assert done.ended[done.units[0].key].reason == "ValueError: no such luck"
+    assert any("Traceback" in text and "raise ValueError" in text for text in log.said)
+    assert done.units[0].run.folder.state().status == "failed"
+    assert (progress(done).finished, progress(done).failed) == (1, 1)
+    log = Log()
+    left = sweep(suite, jobs, log=log)
+    assert "1 finished before, 0 to train, 1 failed before and left" in log.said[0]
+    assert left.ended[left.units[0].key].reason == "ValueError: no such luck"
+    assert len(log.said) == 1  # nothing was started
+    if jobs == 1:
+        (Path.cwd() / "broken.py").touch()
+        log = Log()
+        sweep(suite, jobs, log=log, retry=True)
+        assert "broken phase 2 of 2" in log.said
+
+
+def test_the_command_line_lists_what_failed_and_how_to_try_again(write_suite, broken) -> None:
+    method = broken("broken", "raise ValueError('no such luck')")
+    flags = ["--no-tracking", "--device", "cpu", "--jobs", "1"]
+    done = CliRunner().invoke(main, ["sweep", write_suite(method, "replay"), *flags])
+    assert done.exit_code == 1
+    assert "1 of 2 cells finished, 1 failed" in done.stdout
     assert f"Failed: {method} lfs-2 s0: ValueError: no such luck" in done.stderr
-    assert "raise ValueError" in done.stderr  # the whole traceback, for whoever wrote the learner
-    assert "--retry-failed" in done.stderr
-    left = sweep(suite, "--jobs", jobs)
-    assert left.returncode == 1
-    assert "1 finished before, 0 to train, 1 failed before and left" in left.stdout
-    assert "no such luck" in left.stderr
-    tried = sweep(suite, "--jobs", jobs, "--retry-failed")
-    assert "1 finished before, 1 to train." in tried.stdout
-    assert "continues from phase 2 of 2" in tried.stdout
+    assert "--retry-failed tries these again" in done.stderr
 
 
 @pytest.mark.slow
 def test_a_process_that_dies_is_a_failed_cell_and_the_others_go_on(write_suite, broken) -> None:
     method = broken("dying", "import os; os.kill(os.getpid(), 9)")
-    done = sweep(write_suite(method, "replay"), "--jobs", "2", "--json")
-    assert done.returncode == 1
-    assert statuses() == {"dying s0": "failed", "replay s0": "finished"}
-    assert (
-        f"{method} lfs-2 s0: its process was killed by signal 9 (for memory?): a learner's own words"
-        in done.stderr
-    )
-    assert json.loads(done.stdout)["failures"]  # what a learner prints does not get between
+    log = Log()
+    done = sweep(write_suite(method, "replay"), 2, log=log)
+    assert ends(done) == {f"{method} lfs-2 s0": "failed", "replay lfs-2 s0": "finished"}
+    reason = "its process was killed by signal 9 (for memory?): a learner's own words"
+    assert done.ended[done.units[0].key].reason == reason
+    assert done.units[0].run.folder.state().reason == reason
+    assert f"{method} lfs-2 s0: a learner's own words" in log.said
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_stops_all_and_the_same_command_ends_bit_identical(write_suite, jobs: str) -> None:
-    suite = write_suite("replay", "icarl", "finetune")
-    flags = ("--jobs", jobs, "--set", "train.epochs=40")
-    process = started(suite, *flags)
-    until(process, "phase 1 of 2 done")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
-    assert "The same command continues" in err
-    assert "Traceback" not in err
-    assert not children_of(process.pid)
-    assert "running" not in statuses().values()
-    assert "finished" not in {*statuses().values()} or len(statuses()) < 3
-    rest = sweep(suite, *flags)
-    assert rest.returncode == 0, rest.stderr
-    whole = sweep(suite, "--jobs", "1", "--set", "train.epochs=40", store="whole")
-    assert whole.returncode == 0
-    if os.environ.get("OMP_NUM_THREADS") == "1":
-        assert same_scores("store", "whole")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_stopped_sweep_goes_on_and_ends_bit_identical(write_suite, jobs: int) -> None:
+    suite, stop = write_suite("replay", "icarl"), threading.Event()
+    settings = {"set": {"train.epochs": 30}}
+    stopped = sweep(suite, jobs, stop=stop, log=Log(stop.set), **settings)
+    assert stopped.interrupted
+    assert "finished" not in ends(stopped).values()
+    assert "failed" not in ends(stopped).values()
+    log = Log()
+    assert set(ends(sweep(suite, jobs, log=log, **settings)).values()) == {"finished"}
+    assert any("phase 2 of 2" in text for text in log.said)  # it did not begin anew
+    sweep(suite, 1, store="whole", **settings)
+    assert same_scores("store", "whole")
+
+
+def started(suite: str, *flags: str) -> subprocess.Popen[str]:
+    """A sweep of two endless cells in a process of its own, up to the moment when both train."""
+    process = subprocess.Popen(
+        [str(SCRIPT), "sweep", suite, "--no-tracking", "--jobs", "2", "--set", "train.epochs=9999", *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = iter(process.stdout)
+    for _ in range(2):
+        assert any("starts" in line for line in lines), process.stderr.read() if process.stderr else ""
+    return process
 
 
 @pytest.mark.slow
-def test_jobs_end_by_themselves_when_their_parent_is_killed(write_suite) -> None:
-    process = started(write_suite("replay", "icarl"), "--jobs", "2", "--set", "train.epochs=4000")
-    until(process, "starts")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("end", ["ctrl-c", "kill"])
+def test_no_process_outlives_its_sweep(write_suite, end: str) -> None:
+    process = started(write_suite("replay", "finetune"))
     children = children_of(process.pid)
-    assert children
-    process.kill()
-    process.wait()
-    until_gone = time.monotonic() + 20
-    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until_gone:
+    assert len(children) == 2
+    process.send_signal(signal.SIGINT if end == "ctrl-c" else signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    if end == "ctrl-c":
+        assert process.returncode == 130, out + err
+        assert "Stopped in the sweep: 0 of 2 cells finished. The same command continues" in err
+        assert "Traceback" not in err
+        assert {run.state().status for run in Store(Path(os.environ["IMBCIL_STORE"])).runs()} == {
+            "interrupted"
+        }
+    deadline = time.monotonic() + 20
+    while children and time.monotonic() < deadline:
+        children = [child for child in children if Path(f"/proc/{child}").exists()]
         time.sleep(0.1)
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not children
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that `pid` started (Linux)."""
+    """Processes that `pid` started and that still run."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -164,13 +222,12 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_bad_input_in_any_cell_is_refused_before_the_first_one_trains(write_suite) -> None:
-    done = sweep(write_suite("replay", "{method: icarl, set: {icarl.temperatur: 3}}"), "--jobs", "1")
-    assert done.returncode == 2
-    assert "did you mean temperature" in done.stderr
-    assert not list(Path("store").glob("runs/*"))
+    with pytest.raises(BadInput, match="did you mean temperature"):
+        sweep(write_suite("replay", "{method: icarl, set: {icarl.temperatur: 3}}"), 1)
+    assert not Path("store").exists()
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(write_suite) -> None:
-    done = sweep(write_suite("replay"), "--jobs", "0")
-    assert done.returncode == 2
+    done = CliRunner().invoke(main, ["sweep", write_suite("replay"), "--jobs", "0"])
+    assert done.exit_code == 2
     assert "'0' is neither auto nor a number of runs from 1 on" in done.stderr
