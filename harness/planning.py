@@ -29,6 +29,7 @@ from imbcil.harness.store.run_info import PhaseInfo, RunInfo
 from imbcil.harness.view import RunView
 from imbcil.harness.weights import Weights
 from imbcil.harness.weights_request import check_backbones, resolve_weights
+from imbcil.protocols.describe import switches_text
 from imbcil.protocols.scenario import Scenario, build_scenario
 from imbcil.protocols.splits import protocol_rule
 
@@ -175,6 +176,7 @@ def describe_run(
         upper_bound=learner.upper_bound,
         label_kind="multi" if multi else "single",
         label_policy=policy if multi else "",
+        switches=switches_text(scenario),
         memory_labels=memory_labels if multi else "",
         oracle_memory=multi and memory_labels.startswith("oracle"),
         reconstruction=any(part.kind.reconstruction for part in parts),

@@ -83,7 +83,7 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     held_out = scenario.settings.data.holdout > 0
     lines = [
         f"{record['column']} on {record['dataset']}, order {record['order']}, "
-        + (_switches(scenario) or f"imbalance {record['imbalance']}"),
+        + (switches_text(scenario) or f"imbalance {record['imbalance']}"),
         f"{record['n_classes']} classes in {len(record['phases'])} phases, "
         + (f"hold-out {scenario.settings.data.holdout:g} of each class" if held_out else "no hold-out"),
         "",
@@ -112,7 +112,7 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     return lines
 
 
-def _switches(scenario: Scenario) -> str:
+def switches_text(scenario: Scenario) -> str:
     """The switches of several labels an image, `difficult negative, crowd include`; empty for one label."""
     return ", ".join(f"{name} {value}" for name, value in scenario.switches.items())
 

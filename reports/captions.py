@@ -79,7 +79,8 @@ def data_sentences(columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Ite
     for column in columns:
         imbalance = "balanced" if column.imbalance == "none" else column.imbalance
         identity = _identity(column, sorted(set(digests.get(column, ()))))
-        alike.setdefault(f"{column.dataset}: {column.order} classes, {imbalance}", []).extend(identity)
+        profile = f"{imbalance}, {column.switches}" if column.switches else imbalance
+        alike.setdefault(f"{column.dataset}: {column.order} classes, {profile}", []).extend(identity)
     said = [f"{text}{'; ' if found else ''}{', '.join(found)}." for text, found in alike.items()]
     for dataset in sorted({column.dataset for column in columns if column.embedded}):
         said.append(

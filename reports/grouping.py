@@ -31,6 +31,7 @@ class ColumnKey:
     imbalance: str
     family: str = ""  # empty: nothing was run yet
     embedded: bool = False
+    switches: str = ""  # what difficult objects and crowds count as, with several labels an image
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def conditions_of(run: StoredRun) -> Conditions:
 
 def column_of(run: StoredRun) -> ColumnKey:
     info = run.info
-    return ColumnKey(info.column, info.dataset, info.order, info.imbalance, info.family, info.embedded)
+    return ColumnKey(
+        info.column, info.dataset, info.order, info.imbalance, info.family, info.embedded, info.switches
+    )
 
 
 def overrides_of(run: StoredRun) -> tuple[tuple[str, str], ...]:

@@ -44,6 +44,7 @@ class RunInfo(Frozen):
     label_kind: Literal["single", "multi"] = "single"
     label_policy: str = ""  # multi-label: what new images show of their labels
     memory_labels: str = ""  # and what exemplars do
+    switches: str = ""  # multi-label: "difficult negative, crowd include"
     class_names: tuple[str, ...]  # by arrival id
     raw_counts: tuple[int, ...]  # by arrival id: images of the profile before the hold-out
     rho100_counts: tuple[

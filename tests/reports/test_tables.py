@@ -357,6 +357,18 @@ def test_the_caption_names_metric_average_recipe_preset_precision_memory_digest_
         assert word in said
 
 
+def test_the_caption_of_several_labels_names_the_switches(store):
+    for switches in ("difficult negative, crowd include", "difficult ignore, crowd include"):
+        add_run(
+            store, metrics=[{"phase/map": 50.0}], label_kind="multi", dataset="voc2007", imbalance="none",
+            switches=switches, family=switches[10:14] * 4,
+        )  # fmt: skip
+    table = only_table(store)
+    assert len(table.columns) == 2
+    said = " ".join(table.caption)
+    assert "difficult negative, crowd include" in said and "difficult ignore, crowd include" in said
+
+
 def test_seeds_that_vary_the_order_form_one_family(store):
     for seed in range(2):
         add_run(store, accuracy=30 + seed, seed=seed, vary=("order",), family="b" * 16, digest=f"{seed}" * 16)
