@@ -19,6 +19,12 @@ MEASURES = {
     "forgetting": "best earlier accuracy minus the accuracy now, in points, mean over classes of earlier phases",
     "forgetting_task_mean": "best earlier accuracy minus the accuracy now, in points, earlier phases weighted equally",
     "forgetting_count_corr": "Spearman correlation of a class's forgetting with its training images",
+    "cf1_mean_t0.8": "CF1 (%): mean over classes of each class's F1, labels above 0.8 of the sigmoid",
+    "cf1_mean_t0.5": "CF1 (%): mean over classes of each class's F1, labels above 0.5 of the sigmoid",
+    "cf1_harmonic_t0.8": "CF1 (%): harmonic mean of the classes' mean precision and mean recall, labels above 0.8",
+    "cf1_harmonic_t0.5": "CF1 (%): harmonic mean of the classes' mean precision and mean recall, labels above 0.5",
+    "of1_t0.8": "OF1 (%): F1 over all classes pooled, labels above 0.8 of the sigmoid",
+    "of1_t0.5": "OF1 (%): F1 over all classes pooled, labels above 0.5 of the sigmoid",
     "map": "mean average precision (%) over the classes seen so far",
 }
 VARIED = {
@@ -73,11 +79,14 @@ def recipe_sentences(conditions: Conditions, found: Iterable[tuple[str, str]]) -
     return [f"Recipe of {', '.join(datasets)}: {recipe}." for recipe, datasets in others.items()]
 
 
-def data_sentences(columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Iterable[str]]) -> list[str]:
+def data_sentences(
+    columns: Sequence[ColumnKey], digests: Mapping[ColumnKey, Iterable[str]], label_kind: str = "single"
+) -> list[str]:
     """Order, profile and digests of each dataset's columns, and which data are embedded."""
+    plain = "as they come" if label_kind == "multi" else "balanced"
     alike: dict[str, list[str]] = {}
     for column in columns:
-        imbalance = "balanced" if column.imbalance == "none" else column.imbalance
+        imbalance = plain if column.imbalance == "none" else column.imbalance
         identity = _identity(column, sorted(set(digests.get(column, ()))))
         profile = f"{imbalance}, {column.switches}" if column.switches else imbalance
         alike.setdefault(f"{column.dataset}: {column.order} classes, {profile}", []).extend(identity)
@@ -100,7 +109,7 @@ def marks_sentence(rows: Sequence[Row]) -> str:
     cells = [cell for row in rows for cell in row.cells]
     spread = (
         "half-width of the 95 % interval (Student's t)"
-        if cells and cells[0].interval
+        if any(cell.interval for cell in cells)
         else "standard deviation"
     )
     said = f"Mean ± {spread} over seeds (their number)"
@@ -114,6 +123,10 @@ def marks_sentence(rows: Sequence[Row]) -> str:
     return said
 
 
+def _by(row: PublishedRow) -> str:
+    return f"Published by {row.table.short}" if row.table.short else "Published"
+
+
 def published_sentences(
     shown: Sequence[PublishedRow], rows: Sequence[Row], stands: Collection[Stand]
 ) -> list[str]:
@@ -123,15 +136,18 @@ def published_sentences(
         seeds = "n unknown" if row.table.seeds is None else f"n = {row.table.seeds}"
         mark = DAGGER if row.status == "recalled" else ""
         compared = ", ".join(sorted({metric.removeprefix("final/") for _, metric in row.values}))
-        said.append(f"Published{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}.")
-    if "beside" in stands:
-        return [
-            *said,
-            "In brackets measured minus published; not judged: this recipe is an alternative to the published one.",
-        ]
-    if not {"full", "reduced"} & set(stands):
-        return [*said, "They are not compared: recipe, preset or varied axis is not the published one."]
+        said.append(f"{_by(row)}{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}.")
     verdicts = [cell.verdict for row in rows for cell in row.cells if cell.verdict]
+    if not set(stands) - {"apart"}:
+        return [*said, "They are not compared: recipe, preset or varied axis is not the published one."]
+    if not verdicts:
+        return said
+    if any(verdict.judgement == "not judged" for verdict in verdicts):
+        said.append(
+            "Not judged: measured minus published where recipe or data are not quite the published ones."
+        )
+    if not {"full", "reduced"} & set(stands):
+        return said
     intervals = sum(verdict.judgement in ("verified", "differs") for verdict in verdicts)
     said.append(
         f"In brackets measured minus published; verified: at least {FEWEST_SEEDS} seeds, at most "

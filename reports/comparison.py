@@ -92,7 +92,7 @@ def _table(conditions: Conditions, runs: Runs, metric: str, reference: str) -> T
             captions.metric_sentence(metric),
             *difference_sentences(f"minus {reference}", tested),
             captions.conditions_sentence(conditions),
-            *captions.data_sentences(kept, _digests(runs)),
+            *captions.data_sentences(kept, _digests(runs), conditions.label_kind),
             *legend({key.method for key in rows} | {reference}, short),
         ),
     )

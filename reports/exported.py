@@ -19,7 +19,7 @@ from imbcil.reports.collect import StoredRun
 
 FOLDER = "imbcil.reports.measured"
 PROJECT = "measured by the project"
-LEFT_OUT = ("schema_version", "class_names", "raw_counts", "phases", "command")
+LEFT_OUT = ("schema_version", "class_names", "raw_counts", "rho100_counts", "phases", "command")
 IDENTITY = tuple(name for name in RunInfo.model_fields if name not in LEFT_OUT)
 PHASE = ("phase", "classes", "train_before_holdout", "train", "test")
 LARGEST_FILE, LARGEST_CELL, MOST_PHASES = 32 * 2**20, 20_000, 1000

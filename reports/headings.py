@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from imbcil.reports.captions import SHORT
 from imbcil.reports.grouping import ColumnKey
 
+USUAL = ("exp rho 100", "none")  # what a dataset's name says already: NAME-lt, NAME
+
 
 def headings(columns: Sequence[ColumnKey]) -> dict[ColumnKey, tuple[str, ...]]:
     """Lines for each column. Embedded data and an order that is not `shuffled` are always said."""
@@ -21,7 +23,7 @@ def _lines(column: ColumnKey, columns: Sequence[ColumnKey]) -> tuple[str, ...]:
     special = []
     if column.order != "shuffled":
         special.append(column.order)
-    if len({other.imbalance for other in alike}) > 1:
+    if len({other.imbalance for other in alike}) > 1 or column.imbalance not in USUAL:
         special.append(column.imbalance)
     if column.embedded:
         special.append("embedded data")

@@ -1,8 +1,9 @@
 """What a table should show: the reader's choices, and layouts by name (`layouts/*.yaml`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import Literal
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import UnknownName
@@ -17,21 +18,33 @@ SINGLE_LABEL = ("final/avg_acc_task_mean", "final/avg_acc_total")
 MULTI_LABEL = ("final/avg_map", "final/last_map")
 
 
+class PlannedTable(Frozen):
+    """A table that is shown even where nothing was run for it."""
+
+    recipe: str
+    memory: str
+    preset: str = "sound"
+
+
 class Layout(Frozen):
     """A table whose rows and columns are known before anything was run."""
 
     title: str
-    recipes: tuple[str, ...]
+    recipes: tuple[str, ...] = ()  # whose runs belong here; empty: any
     presets: tuple[str, ...] = ("released", "sound")
-    memory: str
+    memory: str | None = None  # None: any, each with a table of its own
     order: str = "shuffled"
-    imbalance: str
+    imbalances: tuple[str, ...]
     metrics: tuple[str, ...] = ()
     columns: tuple[Mapping[str, tuple[str, ...]], ...]  # dataset -> its columns, in order
     methods: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]] = {}  # recipe -> the rows that it has; others have all
-
     alike: Mapping[str, str] = {}  # recipe -> the one whose table it shares: the same rules for other images
+    tables: tuple[PlannedTable, ...]
+    label_kind: Literal["single", "multi"] = "single"
+    printed_rows: bool = (
+        False  # rows that papers print of learners that nobody has here; no empty rows of ours
+    )
 
     def methods_of(self, recipe: str) -> tuple[str, ...]:
         """The rows of one recipe's table."""
@@ -40,15 +53,23 @@ class Layout(Frozen):
     def planned(self) -> list[ColumnKey]:
         """The layout's columns before anything was run: without a family."""
         return [
-            ColumnKey(column, dataset, self.order, self.imbalance)
+            ColumnKey(column, dataset, self.order, imbalance)
             for group in self.columns
             for dataset, columns in group.items()
             for column in columns
+            for imbalance in self.imbalances
         ]
 
-    def conditions(self) -> Conditions:
-        """The conditions under which the layout's first table is meant to be filled."""
-        return Conditions(self.recipes[0], self.presets[0], self.memory, "any precision", ("model",))
+    def conditions(self, found: Collection[Conditions]) -> list[Conditions]:
+        """Those of the planned tables that the found ones leave out; of tables alike in all else one is enough."""
+        there = {(each.recipe, each.memory, each.preset) for each in found}
+        if there and not self.printed_rows:
+            return []
+        return [
+            Conditions(table.recipe, table.preset, table.memory, "any precision", ("model",), self.label_kind)
+            for table in self.tables
+            if (table.recipe, table.memory, table.preset) not in there
+        ]
 
     def conditions_of(self, run: StoredRun) -> Conditions:
         """Those of the table in which the run stands."""
@@ -60,9 +81,9 @@ class Layout(Frozen):
         info = run.info
         return (
             info.method in self.methods_of(info.recipe)
-            and info.recipe in (*self.recipes, *self.alike)
+            and (not self.recipes or info.recipe in (*self.recipes, *self.alike))
             and info.preset in self.presets
-            and info.memory == self.memory
+            and self.memory in (None, info.memory)
             and any(
                 (key.column, key.dataset, key.order, key.imbalance)
                 == (info.column, info.dataset, info.order, info.imbalance)

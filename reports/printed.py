@@ -14,6 +14,7 @@ from imbcil.reports.grouping import ColumnKey, Conditions
 
 FOLDER = "imbcil.reports.published"
 ORDERED = "-ordered"
+RHO = ":rho="
 Status = Literal["primary", "secondary", "recalled"]
 Stand = Literal["full", "reduced", "beside", "apart"]  # of measured numbers to printed ones
 
@@ -38,6 +39,7 @@ class PublishedTable(Frozen):
 
     file: str
     title: str
+    short: str = ""  # in rows, where a learner may be printed by several
     recipes: tuple[str, ...]
     reduced: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
@@ -46,6 +48,12 @@ class PublishedTable(Frozen):
     metrics: Mapping[str, str]
     methods: Mapping[str, str]
     datasets: Mapping[str, str] = {}  # name as printed -> ours, where they differ
+    order: str = ""  # of classes; empty: as the protocol's name says
+    columns: Mapping[str, str] = {}  # protocol as printed -> our column, where they differ
+    exact_memory: bool = False  # values without memory stand in no table with one
+    only_with: tuple[str, ...] = ()  # recipes beside which its rows may stand; empty: any
+    others: tuple[str, ...] = ()  # printed methods that have no learner here, shown by some layouts
+    values: str = ""  # name of the table in the file; empty: this one's
     seeds: int | None = None  # runs behind a value; None: unknown
 
     def stand(self, conditions: Conditions) -> Stand:
@@ -93,18 +101,27 @@ def published_values(file: str) -> list[PublishedValue]:
 
 
 def published_rows(
-    columns: tuple[ColumnKey, ...], memory: str, *, include_recalled: bool = False
+    columns: tuple[ColumnKey, ...], memory: str, *, recipe: str = "", include_recalled: bool = False
 ) -> list[PublishedRow]:
-    """Printed rows that have a value for at least one of the columns. Recalled values only on request."""
+    """Printed rows that have a value for at least one of the columns. Recalled values only on request.
+
+    `recipe`: of the table in which they are to stand. A row without a learner here has an empty `method`.
+    """
     found: list[PublishedRow] = []
     values: dict[str, list[PublishedValue]] = {}
     for name, table in published_tables().items():
+        if recipe and table.only_with and recipe not in table.only_with:
+            continue
         mine = values.setdefault(table.file, published_values(table.file))
-        for printed_as, method in table.methods.items():
+        for printed_as, method in {**table.methods, **dict.fromkeys(table.others, "")}.items():
             for status in ("primary", "secondary", "recalled"):
                 if status == "recalled" and not include_recalled:
                     continue
-                matching = [v for v in mine if (v.table, v.method, v.status) == (name, printed_as, status)]
+                matching = [
+                    v
+                    for v in mine
+                    if (v.table, v.method, v.status) == (table.values or name, printed_as, status)
+                ]
                 cells = _cells(matching, table, columns, memory)
                 if cells:
                     found.append(
@@ -121,7 +138,8 @@ def _cells(
     cells = {}
     for value in values:
         metric = table.metrics.get(value.metric)
-        if metric is None or value.memory not in (memory, "", "0"):  # "0": the method keeps none anyway
+        kept = ("all", "") if table.exact_memory else ("0", "")  # "0": the method keeps none anyway
+        if metric is None or value.memory not in (memory, *kept):
             continue
         for column in columns:
             if _stands_in(value, table, column):
@@ -130,13 +148,15 @@ def _cells(
 
 
 def _stands_in(value: PublishedValue, table: PublishedTable, column: ColumnKey) -> bool:
-    order = "ordered" if value.protocol.endswith(ORDERED) else "shuffled"
+    order = table.order or ("ordered" if value.protocol.endswith(ORDERED) else "shuffled")
+    dataset, _, rho = value.dataset.partition(RHO)
+    written = f"{value.protocol.removesuffix(ORDERED)}-{value.n_tasks}"
     return (
         not column.embedded
-        and column.dataset == table.datasets.get(value.dataset, value.dataset)
-        and column.column == f"{value.protocol.removesuffix(ORDERED)}-{value.n_tasks}"
+        and column.dataset == table.datasets.get(dataset, dataset)
+        and column.column == table.columns.get(value.protocol, written)
         and column.order == order
-        and column.imbalance == table.imbalance
+        and column.imbalance == (f"exp rho {rho}" if rho else table.imbalance)
     )
 
 

@@ -30,7 +30,9 @@ def attach_printed_rows(
             if entry.method == row.method:
                 stand = entry.table.stand(conditions) if len(primary) == 1 else "apart"
                 shown.append(_printed_row(entry, primary[0], slots, unchanged, stand))
-    return shown
+    return shown + [
+        _printed_row(entry, None, slots, unchanged, "apart") for entry in printed if not entry.method
+    ]
 
 
 def _group(row: Row) -> tuple[str, str]:
@@ -39,13 +41,13 @@ def _group(row: Row) -> tuple[str, str]:
 
 def _printed_row(
     entry: PublishedRow,
-    measured: Row,
+    measured: Row | None,
     slots: Sequence[Slot],
     unchanged: Collection[tuple[str, str, ColumnKey]],
     stand: Stand,
 ) -> Row:
-    cells = []
-    for slot, cell in zip(slots, measured.cells, strict=True):
+    cells, origin = [], measured.origin if measured else ""
+    for slot, cell in zip(slots, measured.cells if measured else [Cell()] * len(slots), strict=True):
         value = entry.values.get((slot.column, slot.metric))
         if value is None:
             cells.append(Cell())
@@ -54,7 +56,7 @@ def _printed_row(
         if stand == "beside" and cell.measured is not None:
             said = Verdict("not judged", cell.measured.mean - value)
         elif stand in ("full", "reduced"):
-            kept = not cell.measured or (entry.method, measured.origin, slot.column) in unchanged
+            kept = not cell.measured or (entry.method, origin, slot.column) in unchanged
             said = verdict(cell.measured, value, full=kept and stand == "full", images=cell.images)
         cells.append(Cell(published=value, verdict=said, images=cell.images))
     dagger = DAGGER if entry.status == "recalled" else ""
@@ -63,10 +65,10 @@ def _printed_row(
         label=f"{entry.printed_as}{dagger}",
         method=entry.method,
         cells=tuple(cells),
-        tags=("published", entry.status),
+        tags=(f"published by {entry.table.short}" if entry.table.short else "published", entry.status),
         status=entry.status,
         source=entry.source,
-        origin=measured.origin,
+        origin=origin,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from imbcil.reports.model import Cell, Mark, Row, Slot
 
-UNRANKED_TAGS = {"upper bound", "oracle memory", "incomplete", "not ranked"}
+UNRANKED_TAGS = {"upper bound", "oracle memory", "leaky weights", "incomplete", "not ranked"}
 
 
 def direction(metric: str) -> int:

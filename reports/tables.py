@@ -46,8 +46,8 @@ def build_report(collection: Collection, request: Request | None = None) -> Repo
     _require_known(request, finished)
     conditions_in = request.layout.conditions_of if request.layout else conditions_of
     groups = by_conditions(finished, conditions_in)
-    if request.layout and not groups:
-        groups = {request.layout.conditions(): []}
+    if request.layout:
+        groups |= {conditions: [] for conditions in request.layout.conditions(groups)}
     tables = []
     for conditions, runs in groups.items():
         waiting = [run for run in unfinished if conditions_in(run) == conditions]
@@ -88,6 +88,9 @@ def _columns(group: _Group) -> tuple[ColumnKey, ...]:
     for planned in group.request.layout.planned():
         families = [key for key in found if replace(key, family="", embedded=False) == planned]
         columns += families or [planned]
+    if group.request.layout.printed_rows:
+        printed = {column for row in _printed(group, tuple(columns)) for column, _ in row.values}
+        columns = [column for column in columns if column in printed or column in found]
     return tuple(columns)
 
 
@@ -119,7 +122,7 @@ def _rows(group: _Group) -> dict[RowKey, list[StoredRun]]:
     planned: dict[RowKey, list[StoredRun]] = {}
     for method in group.request.layout.methods_of(group.conditions.recipe):
         mine = {key: runs for key, runs in rows.items() if key.method == method}
-        planned |= mine or {RowKey(method): []}
+        planned |= mine or ({} if group.request.layout.printed_rows else {RowKey(method): []})
     return planned
 
 
@@ -169,12 +172,20 @@ def _of_predictor(metric: str, predictor: str) -> str:
 
 
 def _printed(group: _Group, columns: tuple[ColumnKey, ...]) -> list[PublishedRow]:
+    """Printed rows of the table's learners; where the layout wants them also those of learners without a row."""
+    request, wanted = group.request, set(_metrics(group))
+    found = published_rows(
+        columns,
+        group.conditions.memory,
+        recipe=group.conditions.recipe,
+        include_recalled=request.include_recalled,
+    )
+    found = [row for row in found if any(metric in wanted for _, metric in row.values)]
+    if request.layout and request.layout.printed_rows:
+        here = {key.method for key in _rows(group)}
+        return [row if row.method in here else replace(row, method="") for row in found]
     methods = set(_methods(group))
-    found = published_rows(columns, group.conditions.memory, include_recalled=group.request.include_recalled)
-    wanted = set(_metrics(group))
-    return [
-        row for row in found if row.method in methods and any(metric in wanted for _, metric in row.values)
-    ]
+    return [row for row in found if row.method in methods]
 
 
 def _methods(group: _Group) -> Sequence[str]:
@@ -200,7 +211,9 @@ def _caption(
     said.append(captions.marks_sentence(rows))
     said.append(captions.conditions_sentence(group.conditions) if group.runs else "Nothing was run here yet.")
     said += captions.recipe_sentences(group.conditions, {(r.info.recipe, r.info.dataset) for r in group.runs})
-    said += captions.data_sentences(tuple(dict.fromkeys(slot.column for slot in slots)), digests)
+    said += captions.data_sentences(
+        tuple(dict.fromkeys(slot.column for slot in slots)), digests, group.conditions.label_kind
+    )
     if printed:
         stands = {row.table.stand(group.conditions) for row in printed}
         said += captions.published_sentences(printed, rows, stands)

@@ -83,6 +83,8 @@ def _draw(table: Table, places: Sequence[int]) -> RichTable:
             Text("\n".join(lines), justify="right"), justify="right", vertical="bottom", no_wrap=True
         )
     for row in table.rows:
+        if row.kind != "measured" and not any(row.cells[place].text for place in places):
+            continue
         style = {"published": "italic", "summary": "cyan"}.get(row.kind, "")
         cells = [_text(row.cells[place], style) for place in places]
         drawn.add_row(Text(_first(row), style=style), *cells)

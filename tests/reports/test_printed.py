@@ -51,9 +51,9 @@ def test_rows_of_the_poster_carry_its_numbers():
 
 def test_every_table_of_the_index_finds_its_file_methods_and_metrics():
     for name, table in published_tables().items():
-        values = [value for value in published_values(table.file) if value.table == name]
+        values = [v for v in published_values(table.file) if v.table == (table.values or name)]
         assert table.methods.keys() <= {value.method for value in values}
-        assert table.metrics.keys() == {value.metric for value in values}
+        assert table.metrics.keys() <= {value.metric for value in values}
 
 
 def test_recalled_values_are_left_out_unless_asked_for():
