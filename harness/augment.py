@@ -230,7 +230,8 @@ def _window(images: Tensor, sides: tuple[int, int], generator: torch.Generator) 
             (left, sides[1], torch.arange(width, device=images.device)),
         )
     ]
-    return inside[0][:, :, None] & inside[1][:, None, :]
+    both: Tensor = inside[0][:, :, None] & inside[1][:, None, :]
+    return both
 
 
 def _centre(images: Tensor, size: int) -> Tensor:

@@ -145,6 +145,17 @@ class Memory:
         extras = {name: value[slots] for name, value in self.extras.items()}
         self._replace(self.pool()[slots], self.phase[slots], extras)
 
+    def take(self, chosen: Pool, phase: int) -> None:
+        """Hold exactly these rows: exemplars of now (with their extras) and, behind them, new data of `phase`."""
+        old = chosen.slot >= 0
+        self.keep(chosen.slot[old])
+        self.add(chosen[~old], phase)
+
+    def room(self, n_classes: int) -> int:
+        """Exemplars that all classes together may keep."""
+        total = self.settings.total
+        return total if total is not None else self.quota(n_classes) * n_classes
+
     def _labels(self, rows: Pool) -> dict[str, Tensor]:
         """Columns `targets` and `prov` of rows that are stored: carried along or, for new data, captured."""
         if self.firewall is None:
