@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imbcil.harness.base.errors import BadInput
+from imbcil.protocols.describe import switches_text
 from imbcil.protocols.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00")  # colour-blind safe (Okabe and Ito), in turn from phase to phase
 MANY, FEW = 100, 20  # borders of the groups: more than 100 is many, fewer than 20 few
 MOST_NUMBERS = 25  # phases; beyond, numbers over the bars would overlap
+MOST_NAMES = 30  # classes whose names fit below the bars
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -34,7 +36,8 @@ def draw_scenario(scenario: Scenario, path: Path) -> None:
     _draw_classes(classes, scenario)
     _draw_phases(phases, scenario, held_out)
     figure.suptitle(
-        f"{scenario.column} on {scenario.dataset}: order {scenario.settings.order}, imbalance {scenario.imbalance_text}"
+        f"{scenario.column} on {scenario.dataset}: order {scenario.settings.order}, "
+        + (switches_text(scenario) or f"imbalance {scenario.imbalance_text}")
     )
     try:
         figure.savefig(path, dpi=150)
@@ -50,12 +53,16 @@ def _draw_classes(axes: "Axes", scenario: Scenario) -> None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.6 * max(int(counts.min()), 1))  # a class of one image shows too
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    for border, name in ((MANY, "many"), (FEW, "few")):
+    multi = scenario.label_kind == "multi"
+    for border, name, sign in (
+        (MANY, "head" if multi else "many", "≥" if multi else ">"),
+        (FEW, "tail" if multi else "few", "<"),
+    ):
         if counts.min() < border < counts.max():
             axes.axhline(border, color="black", linewidth=0.8, linestyle="--")
-            below = name == "few"
+            below = border == FEW
             axes.annotate(
-                f"{name} {'<' if below else '>'} {border}",
+                f"{name} {sign} {border}",
                 (len(counts) - 0.5, border),
                 xytext=(4, -2 if below else 2),
                 textcoords="offset points",
@@ -65,6 +72,10 @@ def _draw_classes(axes: "Axes", scenario: Scenario) -> None:
             )
     for phase in scenario.phases[1:]:
         axes.axvline(phase.lo - 0.5, color="0.6", linewidth=0.5)
+    if len(counts) <= MOST_NAMES and not any("$" in name for name in scenario.class_names):
+        axes.set_xticks(np.arange(len(counts)), scenario.class_names)
+        if max(map(len, scenario.class_names)) > 3:
+            axes.tick_params(axis="x", rotation=60, labelsize=8)
     axes.set_xlim(-0.5, len(counts) - 0.5)
     axes.set_xlabel("class, in order of arrival (colour changes with the phase)")
     axes.set_ylabel("training images\nbefore the hold-out")

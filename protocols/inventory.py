@@ -54,7 +54,8 @@ def _item(name: str, root: Path | None) -> dict[str, Any]:
             "train": len(cached.splits["train"].labels),
             "test": len(cached.splits["test"].labels),
         }
-    return item | {"from": record.path if record is not None else ""}
+    left_out = {"left_out": len(record.left_out)} if record is not None and record.left_out else {}
+    return item | {"from": record.path if record is not None else ""} | left_out
 
 
 def inventory_lines(items: Sequence[dict[str, Any]]) -> list[str]:
@@ -72,6 +73,7 @@ def inventory_lines(items: Sequence[dict[str, Any]]) -> list[str]:
         )
         lines.append(
             f"{item['name']:<{width}}  {counts[0]:>7}  {counts[1]:>9}  {counts[2]:>7}  {item['state']}{origin}"
+            + (f", {item['left_out']:,} broken entries left out" if item.get("left_out") else "")
         )
     return lines
 

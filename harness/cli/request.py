@@ -11,12 +11,16 @@ from imbcil.harness.base.yaml_files import line_of, parse_yaml, read_yaml
 from imbcil.harness.request import RunRequest
 
 Values = dict[str, Any]
+SPLIT_KEYS = ("base", "step", "n_tasks", "sizes")
 
 
 def build_request(flags: Mapping[str, Any], config: Path | None, pairs: Sequence[str]) -> RunRequest:
     """Flags win over the file, `--set` pairs over its `set:`. Raises BadInput."""
     from_file = _read_file(config) if config else {}
     from_line = {key: value for key, value in flags.items() if value is not None}
+    if from_line.keys() & {"split", *SPLIT_KEYS}:  # one way to split wins over another
+        drop = SPLIT_KEYS if "split" in from_line else ("split",)
+        from_file = {key: value for key, value in from_file.items() if key not in drop}
     settings = {**_flat(from_file.get("set") or {}), **read_pairs(pairs)}
     for key, value in from_line.items():
         validated(RunRequest, {key: value}, _flag(key))

@@ -119,6 +119,13 @@ class PicturePieces:
 
 
 def _read_pictures(root: Path, paths: Sequence[str], size: int, stretch: bool) -> Images:
+    if stretch:  # several labels: such an image can be left out
+        try:
+            return np.stack([read_picture(root / path, size, stretch) for path in paths])
+        except BadInput as error:
+            raise BadInput(
+                f"{error} Mend it, or import with --skip-broken, which leaves such images out."
+            ) from None
     return np.stack([read_picture(root / path, size, stretch) for path in paths])
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from imbcil.harness.base.errors import BadInput
 from imbcil.harness.cli.request import build_request
 
 NONE: dict[str, object] = {}
@@ -34,6 +35,18 @@ def test_flags_win_over_the_file_and_leave_the_rest(config: Path):
         (3,),
         "lfh",
     )
+
+
+def test_a_short_split_is_base_and_step_and_wins_over_the_files(config: Path):
+    request = build_request({"split": "B10-C2"}, config, ())
+    assert (request.base, request.step, request.n_tasks, request.split) == (10, 2, None, None)
+    config.write_text("protocol: mlcil\nsplit: B0-C4\n")
+    assert build_request(NONE, config, ()).step == 4
+    assert build_request({"n_tasks": 5}, config, ()).step is None
+    with pytest.raises(BadInput, match="split and base both say how classes are split"):
+        build_request({"split": "B10-C2", "base": 3}, None, ())
+    with pytest.raises(BadInput, match="split = 10-2: write B10-C2"):
+        build_request({"split": "10-2"}, None, ())
 
 
 def test_a_set_pair_wins_over_the_files_nested_setting(config: Path):

@@ -246,6 +246,22 @@ def test_what_is_not_asked_for_has_the_projects_defaults():
     assert (made.dataset, made.order, made.protocol) == ("glyphs100-lt", "shuffled", "lfs")
 
 
+def test_multi_label_runs_have_the_protocols_defaults():
+    request = RunRequest(protocol="mlcil", split="B10-C2")
+    recipe = resolve_recipe(request)[0]
+    made = protocol_settings(request, recipe, 0)
+    assert (made.dataset, made.order, made.base, made.step, recipe.name) == (
+        "glyphs20-ml",
+        "ordered",
+        10,
+        2,
+        "quick-ml",
+    )
+    coco = RunRequest(protocol="mlcil", dataset="coco2014")
+    recipe = resolve_recipe(coco)[0]
+    assert (recipe.name, recipe.data.size, recipe.data.resize) == ("krt", 224, 224)
+
+
 def test_a_path_and_its_value_become_nested_mappings():
     assert nested("a.b.c", 3, "x.a.b.c") == {"a": {"b": {"c": 3}}}
     assert nested("a", [1], "x.a") == {"a": [1]}

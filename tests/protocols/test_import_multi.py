@@ -17,6 +17,7 @@ from imbcil.protocols.datasets.mlt import list_names, read_coco_mlt, read_voc_ml
 from imbcil.protocols.datasets.pictures import read_picture, stretch_picture
 from imbcil.protocols.datasets.readers import guess_kind, read_source
 from imbcil.protocols.datasets.source import CROWD, DIFFICULT, POSITIVE, Source
+from imbcil.protocols.inventory import inventory, inventory_lines
 from imbcil.protocols.library import import_dataset, open_dataset, read_record
 from imbcil.protocols.scenario import Scenario, labels_of
 
@@ -246,6 +247,16 @@ def test_real_images_of_voc_and_coco_are_imported(shared_data: Path, tmp_path: P
     assert coco.splits["train"].piece(np.arange(5))().shape == (5, 32, 32, 3)
 
 
+def test_imported_pictures_of_several_labels_are_stored_whole(tmp_path: Path) -> None:
+    kit = write_kit(tmp_path / "kit", KIT)
+    picture = Image.new("RGB", (40, 8), (255, 0, 0))
+    picture.paste((0, 0, 255), (20, 0, 40, 8))
+    picture.save(kit / "JPEGImages" / "000005.jpg", quality=95, subsampling=0)
+    image = read_source("voc", kit, 8, None).splits["train"].piece(np.array([0]))()[0]
+    assert (image[:, 0, 0] > 240).all() and (image[:, 0, 2] < 15).all()  # both ends, which a crop would lose
+    assert (image[:, 7, 2] > 240).all() and image.shape == (8, 8, 3)
+
+
 def test_what_was_imported_opens_again_and_knows_its_labels(tmp_path: Path, root: Path) -> None:
     quiet: Quiet = lambda line: None  # noqa: E731
     cached = import_dataset("mine", write_kit(tmp_path / "kit", KIT), "voc", root, quiet, 6)
@@ -274,6 +285,7 @@ def test_broken_images_are_left_out_listed_and_stay_out(
     assert said[:2] == ["No training image shows car, chair.", "3 broken entries were left out:"]
     for part, line in zip(("000005", "000007.xml has no object", "000001.jpg"), said[2:5], strict=True):
         assert part in line
+    assert any("3 broken entries left out" in line for line in inventory_lines(inventory(root)))
     record = read_record(root / "small")
     assert record is not None and record.broken_pictures == ("JPEGImages/000001.jpg",)
     assert len(record.left_out) == 3
@@ -290,6 +302,8 @@ def test_a_truncated_picture_is_named_and_nothing_is_imported(tmp_path: Path, ro
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, "JPEG")
     (kit / "JPEGImages" / "000009.jpg").write_bytes(buffer.getvalue()[:-400])
-    with pytest.raises(Exception, match=r"000009.jpg cannot be read as a picture: .*truncated"):
+    with pytest.raises(
+        Exception, match=r"000009.jpg cannot be read as a picture: .*truncated.*--skip-broken"
+    ):
         import_dataset("small", kit, "voc", root, lambda line: None, 6)
     assert not list(root.glob("small/*/meta.json")) and not (root / "small" / "source.json").exists()
