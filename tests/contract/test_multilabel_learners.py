@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_learners import assert_same_run, finished, finished_and_counted, kill_after
+from test_learners import allowed, assert_same_run, finished, finished_and_counted, kill_after
 from tiny import MULTI_TEST, SIZES, all_scores, tiny_multi_scenario, tiny_runner
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.harness.base.registry import learner_names, load_learner
+from imbcil.harness.base.registry import learner_names, load_learner, plugin_names
 from imbcil.harness.runner import Runner
 
 NAMES = [name for name in learner_names() if "multi" in load_learner(name).needs.labels]
@@ -21,6 +21,16 @@ CASES = [
     *((name, {"labels.policy": "assume_negative"}) for name in ("finetune", "replay")),
     *((name, {"labels.policy": "pseudo_old"}) for name in TEACHES),
 ]
+
+
+def with_plugins() -> list[str]:
+    """Every plug-in that takes several labels, with the first three learners that the rules allow, in turns."""
+    methods = []
+    for place, plugin in enumerate(plugin_names()):
+        turned = NAMES[place % len(NAMES) :] + NAMES[: place % len(NAMES)]
+        fitting = [name for name in turned if allowed(name, plugin, "multi")]
+        methods += [f"{name}+{plugin}" for name in fitting[:3]]
+    return [*methods, "icarl+more+asl" if "icarl" in NAMES else "replay+more+asl"]
 
 
 def runner_of(name: str, store: Path, **options: Any) -> Runner:
@@ -112,3 +122,14 @@ def test_a_multi_label_run_killed_after_any_save_ends_bit_identical(name: str, t
         assert_same_run(whole, resumed)
         for key, column in whole.learner.memory.extras.items():
             assert torch.equal(column.nan_to_num(-9), resumed.learner.memory.extras[key].nan_to_num(-9)), key
+
+
+@pytest.mark.parametrize("method", with_plugins())
+def test_a_plug_in_with_several_labels_gives_finite_numbers_and_resumes_bit_identical(
+    method: str, tmp_path: Path
+) -> None:
+    whole, saves = finished_and_counted(method, tmp_path / "whole", scenario=tiny_multi_scenario())
+    for record in whole.s.folder.records():
+        assert all(np.isfinite(value) for value in record.metrics.values())
+    kill_after(method, tmp_path / "killed", saves // 2, scenario=tiny_multi_scenario())
+    assert_same_run(whole, finished(method, tmp_path / "killed", scenario=tiny_multi_scenario()))
