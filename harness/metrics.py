@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from imbcil.protocols.groups import GROUPS, count_groups
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-GROUPS = ("many", "medium", "few")
-MANY_ABOVE, FEW_BELOW = 100, 20  # Liu et al. 2019 (OLTR), the long-tail field's convention
 
 # What a run's summary keeps of a phase; learners' own diagnostics stay per phase.
 SUMMARISED = ("acc_", "forgetting", "map", "cf1_", "of1_")
@@ -86,11 +85,6 @@ def per_class_accuracy(scores: NDArray[np.float32], labels: Ints) -> Floats:
 def accuracy_matrix_row(scores: NDArray[np.float32], labels: Ints, phase_of_class: Ints) -> Floats:
     """Accuracy in percent on the test images of each phase's classes [t + 1]; NaN without a test image."""
     return _by_phase(_hits(scores, labels), labels, phase_of_class)
-
-
-def count_groups(counts: Ints) -> tuple[str, ...]:
-    """ "many", "medium" or "few" for each class, from its training images before the hold-out."""
-    return tuple("many" if n > MANY_ABOVE else "few" if n < FEW_BELOW else "medium" for n in counts)
 
 
 def spearman(left: Floats, right: Floats) -> float:

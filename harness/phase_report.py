@@ -13,10 +13,11 @@ from imbcil.harness import multilabel_metrics
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.contract import Learner
 from imbcil.harness.costs import Costs
-from imbcil.harness.metrics import accuracy_matrix_row, count_groups, per_class_accuracy, phase_metrics
+from imbcil.harness.metrics import accuracy_matrix_row, per_class_accuracy, phase_metrics
 from imbcil.harness.multilabel_metrics import map_by_phase, multilabel_phase_metrics, per_class_ap
 from imbcil.harness.store.run_folder import PhaseRecord, RunFolder, now_ms
 from imbcil.harness.store.run_info import RunInfo
+from imbcil.protocols.groups import count_groups
 
 Floats = NDArray[np.float64]
 

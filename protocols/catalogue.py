@@ -26,6 +26,18 @@ class TailRule(Frozen):
     sampling: Literal["shuffle", "first"] = "shuffle"
 
 
+class PublishedCounts(Frozen):
+    """What is published of a natural long tail: class sizes of its training list, and how many classes are many, medium
+    and few. `recalled`: nobody could look the figures up again, so lists that differ are taken, and that is said."""
+
+    largest: int
+    smallest: int
+    many: int
+    medium: int
+    few: int
+    recalled: bool = False
+
+
 class DatasetEntry(Frozen):
     """One dataset of the catalogue, before any profile is applied."""
 
@@ -43,18 +55,22 @@ class DatasetEntry(Frozen):
         "coco",
         "voc-mlt",
         "coco-mlt",
+        "lists",
     ]
     classes: int
     label_kind: Literal["single", "multi"] = "single"
     train_per_class: int = 0
     test_per_class: int = 0
     train_images: int = 0
-    """Images with several labels: how many there are to train on, each with at least one label."""
+    """Images with several labels, and published lists: how many there are to train on."""
     test_images: int = 0
     year: str | None = None
     """Of PASCAL VOC or COCO."""
     lists: tuple[str, ...] = ()
     """PASCAL VOC: the names of the training and the test list."""
+    path_lists: tuple[str, ...] = ()
+    """Published lists of paths and labels: file names of the training and the test list."""
+    published: PublishedCounts | None = None
     difficult: Literal["negative", "ignore", "positive"] = "negative"
     """Several labels: what is meant where the switch `data.difficult` is not set."""
     size: int

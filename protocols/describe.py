@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from imbcil.protocols.groups import GROUPS, count_groups
 from imbcil.protocols.scenario import Scenario
 
 
@@ -46,8 +47,14 @@ def scenario_record(scenario: Scenario) -> dict[str, Any]:
             "holdout": sum(len(phase.holdout) for phase in scenario.phases),
             "test": sum(len(phase.test) for phase in scenario.phases),
         },
-        **_several_labels(scenario),
+        **(_several_labels(scenario) or _groups(scenario)),
     }
+
+
+def _groups(scenario: Scenario) -> dict[str, Any]:
+    """How many classes are many, medium and few."""
+    found = count_groups(scenario.raw_counts.tolist())
+    return {"groups": {name: found.count(name) for name in GROUPS}}
 
 
 def _several_labels(scenario: Scenario) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def _item(name: str, root: Path | None) -> dict[str, Any]:
             "wanted": entry.wanted,
             "note": entry.note,
         }
+    if entry is not None and entry.published is not None:
+        item["groups"] = entry.published.model_dump(include={"many", "medium", "few"})
     if caches:
         cached = caches[0]
         item |= {

@@ -66,7 +66,7 @@ def import_dataset(
 
 def _entry_for_import(name: str) -> DatasetEntry | None:
     entry = catalogue().get(name)
-    if name.endswith(LONG_TAIL):
+    if entry is None and name.endswith(LONG_TAIL):
         raise BadInput(f"{name!r} is made from {name.removesuffix(LONG_TAIL)!r}: import that one.")
     if entry is not None and entry.embedded:
         raise BadInput(f"{name} is rendered on first use; import your data under another name.")

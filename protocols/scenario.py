@@ -103,7 +103,7 @@ def build_scenario(
             splits["train"].targets,
             splits["test"].targets,
         )
-    elif entry is not None and entry.label_kind == "single":
+    elif entry is not None and entry.train_per_class:
         labels = DatasetLabels.from_counts(entry)
     else:
         raise missing_images(name, data_root)

@@ -105,6 +105,10 @@ def _read_one_label(kind: Kind, path: Path, size: int | None, entry: DatasetEntr
         from imbcil.protocols.datasets.imagenet import read_imagenet
 
         return read_imagenet(path, size, subset=entry is not None and entry.name == "imagenet-subset")
+    if kind == "lists":
+        from imbcil.protocols.datasets.path_list import read_path_lists
+
+        return read_path_lists(path, size, entry)
     from imbcil.protocols.datasets.folder import read_folder
 
     return read_folder(path, size)

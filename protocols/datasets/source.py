@@ -17,7 +17,9 @@ SPLITS = ("train", "test")
 POSITIVE, DIFFICULT, CROWD = 1, 2, 3
 """Codes of a stored cell of several labels; 0: the class is not in the image. DIFFICULT: all its objects there
 are marked difficult (VOC). CROWD: all its annotations there are of crowds (COCO). See DataSettings."""
-Kind = Literal["npz", "folder", "csv", "cifar", "imagenet", "food101", "voc", "coco", "voc-mlt", "coco-mlt"]
+Kind = Literal[
+    "npz", "folder", "csv", "cifar", "imagenet", "food101", "voc", "coco", "voc-mlt", "coco-mlt", "lists"
+]
 
 
 class SourceRecord(Frozen):

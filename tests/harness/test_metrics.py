@@ -9,13 +9,13 @@ from scipy import stats
 
 from imbcil.harness.metrics import (
     accuracy_matrix_row,
-    count_groups,
     final_metrics,
     per_class_accuracy,
     phase_metrics,
     predictions,
     spearman,
 )
+from imbcil.protocols.groups import count_groups
 
 # phase of each class, images of its profile, test images
 UNEQUAL = ([0, 0, 0, 0, 1, 2, 2], [500, 101, 100, 20, 19, 5, 150], [9, 4, 7, 1, 3, 0, 6])

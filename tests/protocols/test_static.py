@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.harness.metrics import GROUPS, count_groups
 from imbcil.protocols.catalogue import default_recipe
+from imbcil.protocols.groups import GROUPS, count_groups
 from imbcil.protocols.scenario import Scenario, build_scenario, labels_of
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name, phase_sizes
