@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import UnknownName
@@ -92,6 +92,39 @@ class Layout(Frozen):
         )
 
 
+class GainLayout(Frozen):
+    """A grid of learners and plug-ins, of which the gains over the bare learner are shown."""
+
+    title: str
+    gains: Literal[True]
+    metric: str  # the one that is tested
+    split: tuple[str, ...] = ()  # others, shown without a test
+    recipe: str  # with `preset` and `memory`: of the table that is shown where nothing was run
+    preset: str
+    memory: str
+    imbalance: str
+    columns: tuple[Mapping[str, tuple[str, ...]], ...]
+    learners: tuple[str, ...]
+    plugins: tuple[str, ...]
+
+    def planned(self) -> list[ColumnKey]:
+        return [
+            ColumnKey(column, dataset, "shuffled", self.imbalance)
+            for group in self.columns
+            for dataset, columns in group.items()
+            for column in columns
+        ]
+
+    def conditions(self) -> Conditions:
+        return Conditions(self.recipe, self.preset, self.memory, "any precision", ("model",))
+
+    def takes(self, run: StoredRun) -> bool:
+        """Whether a run is one of the grid's, bare or with one plug-in, on any data of one label."""
+        learner, *plugins = run.info.method.split("+")
+        known = not plugins or (len(plugins) == 1 and plugins[0] in self.plugins)
+        return run.info.label_kind == "single" and learner in self.learners and known
+
+
 @dataclass(frozen=True)
 class Request:
     """What a reader asks of a table."""
@@ -119,10 +152,19 @@ def layout_names() -> list[str]:
 
 def load_layout(name: str) -> Layout:
     """A layout by name. Raises UnknownName with the nearest known ones."""
+    return validated(Layout, _layout_file(name), f"{name}.yaml")
+
+
+def load_gain_layout(name: str) -> GainLayout | None:
+    """A layout of gains by name; None where the name is an ordinary layout's. Raises UnknownName."""
+    content = _layout_file(name)
+    return validated(GainLayout, content, f"{name}.yaml") if "gains" in content else None
+
+
+def _layout_file(name: str) -> Mapping[str, Any]:
     if name not in layout_names():
         raise UnknownName("table layout", name, layout_names())
-    text = files(FOLDER).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return validated(Layout, parse_yaml(text, f"{name}.yaml"), f"{name}.yaml")
+    return parse_yaml(files(FOLDER).joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
 
 
 def full_name(metric: str) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.store.layout import Store
-from imbcil.reports.collect import StoredRun, collect
+from imbcil.reports.collect import Collection, StoredRun, collect
 from imbcil.reports.comparison import build_comparison
 from imbcil.reports.exported import export_csv, project_runs, read_exported_file
+from imbcil.reports.gains import build_gains
 from imbcil.reports.images import images_at_hand
 from imbcil.reports.model import Report
-from imbcil.reports.plan import Request, load_layout
+from imbcil.reports.plan import Request, load_gain_layout, load_layout
 from imbcil.reports.tables import build_report
 
 FIRST_RUN = "start one with `imbcil-bench run --protocol lfs --n-tasks 10`"
@@ -35,6 +36,16 @@ def requested_report(store: Store, wish: Wish) -> Report:
     A layout also shows what the project measured. A store without a finished run gives a report with a note that
     says so.
     """
+    if wish.layout is None and not wish.measured:
+        require_store(store)
+    found = with_others(collect(store), wish)
+    gains = load_gain_layout(wish.layout) if wish.layout else None
+    if gains is not None:
+        if wish.compare or wish.metrics:
+            raise BadInput(
+                f"The table {wish.layout} has its own metric and comparison; leave --metric and --compare out."
+            )
+        return build_gains(found, gains)
     request = Request(
         metrics=tuple(wish.metrics),
         include_recalled=wish.include_recalled,
@@ -42,13 +53,6 @@ def requested_report(store: Store, wish: Wish) -> Report:
         layout=load_layout(wish.layout) if wish.layout else None,
         images_at_hand=images_at_hand,
     )
-    if wish.layout is None and not wish.measured:
-        require_store(store)
-    found = collect(store)
-    others = [run for path in wish.measured for run in read_exported_file(path)]
-    if wish.layout is not None:
-        others += project_runs()
-    found = replace(found, finished=(*found.finished, *others))
     if wish.compare is not None and found.finished:
         return build_comparison(found, request, wish.compare)
     report = build_report(found, request)
@@ -56,6 +60,14 @@ def requested_report(store: Store, wish: Wish) -> Report:
         return report
     empty = f"No finished run in {store.root}; {FIRST_RUN}."
     return Report((), (empty, *report.notes), report.warnings)
+
+
+def with_others(found: Collection, wish: Wish) -> Collection:
+    """A store's runs with those of exported files and, for a layout, those that the project measured."""
+    others = [run for path in wish.measured for run in read_exported_file(path)]
+    if wish.layout is not None:
+        others += project_runs()
+    return replace(found, finished=(*found.finished, *others))
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,9 @@ class Choice:
         )
         if any(allowed and value not in allowed for allowed, value in wanted):
             return False
-        return self.layout is None or load_layout(self.layout).takes(run)
+        if self.layout is None:
+            return True
+        return (load_gain_layout(self.layout) or load_layout(self.layout)).takes(run)
 
 
 def exported(store: Store, choice: Choice, hardware: str = "") -> tuple[str, int, Sequence[str]]:

@@ -10,6 +10,7 @@ EXAMPLES = """\b
 Examples:
   imbcil-bench plot forgetting --method finetune --method icarl --out forgetting.pdf
   imbcil-bench plot weight-norms --dataset cifar100-lt --column lfs-10 --out norms.svg
+  imbcil-bench plot gains --out gains.pdf
 """
 OPTIONS = (
     click.option("--store", help="Folder of the runs; default: IMBCIL_STORE, else ./imbcil-store."),
@@ -47,6 +48,25 @@ def weight_norms(**flags: Any) -> None:
 def forgetting(**flags: Any) -> None:
     """Forgetting of each class against its training count, with the correlation; learners side by side."""
     _plot("forgetting", **flags)
+
+
+@command.command("gains", epilog=EXAMPLES)
+@click.option("--layout", default="plugins-cil", help="A table of gains; default: plugins-cil.")
+@click.option("--store", help="Folder of the runs; default: IMBCIL_STORE, else ./imbcil-store.")
+@click.option("--dataset", "datasets", multiple=True, help="Only runs on this dataset.")
+@click.option("--recipe", "recipes", multiple=True, help="Only runs of this recipe.")
+@click.option("--preset", "presets", multiple=True, help="Only runs of this preset.")
+@click.option("--out", type=click.Path(path_type=Path), help="FILE.png, .pdf or .svg; default: gains.png.")
+def gains(layout: str, store: str | None, out: Path | None, **chosen: Any) -> None:
+    """Heat map of what plug-ins add to the bare learners: paired gains, Holm-corrected over the grid."""
+    from imbcil.harness.store.layout import Store, store_root
+    from imbcil.reports.plots import plot_gains
+    from imbcil.reports.request import Choice
+
+    path = out or Path("gains.png")
+    for line in plot_gains(Store(store_root(store)), layout, Choice(**chosen), path):
+        click.echo(line, err=True)
+    click.echo(f"Drawn to {path}.", err=True)
 
 
 def _plot(name: str, store: str | None, seed: int | None, out: Path | None, **chosen: Any) -> None:

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.figures.forgetting import forgetting_figure
+from imbcil.harness.figures.gains import GainCell, gain_figure
 from imbcil.harness.figures.of_run import draw_run_figures, run_title
 from imbcil.harness.figures.per_class import read_per_class
 from imbcil.harness.figures.style import NEW, OLD, save_figure
@@ -147,3 +148,18 @@ def test_the_title_calls_embedded_and_reduced_by_name(tmp_path):
         "lfs-10 of cifar100-lt (embedded data), seed 4\n"
         "recipe paper (reduced), preset released, memory 20/class"
     )
+
+
+def test_a_heat_map_has_numbers_stars_hatches_and_gaps():
+    cells = {
+        ("icarl", "more"): GainCell(2.04, significant=True),
+        ("icarl", "lws"): GainCell(-0.04),
+        ("podnet", "more"): GainCell(state="not run"),
+        ("podnet", "lws"): GainCell(state="not defined"),
+    }
+    figure = gain_figure({"lfs-10": cells, "lfh-5": {}}, ["icarl", "podnet"], ["more", "lws"], "t")
+    first, second = figure.axes[:2]
+    assert [text.get_text() for text in first.texts] == ["+2.0*", "+0.0"]
+    assert [patch.get_xy() for patch in first.patches] == [(0.5, 0.5)]
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (-2.04, 2.04)
+    assert not second.texts

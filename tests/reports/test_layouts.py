@@ -7,7 +7,7 @@ import pytest
 from fake_runs import add_run, make_store
 
 from imbcil.reports.collect import collect
-from imbcil.reports.plan import Request, layout_names, load_layout
+from imbcil.reports.plan import Request, layout_names, load_gain_layout, load_layout
 from imbcil.reports.printed import published_tables
 from imbcil.reports.tables import build_report
 
@@ -44,6 +44,8 @@ def multi(store, method, **fields):
 
 def test_every_layout_stands_on_a_machine_that_has_run_nothing(store):
     for name in layout_names():
+        if load_gain_layout(name):
+            continue
         found = tables(store, name)
         assert found and all(table.slots and table.rows for table in found.values())
 
