@@ -4,7 +4,7 @@ from pathlib import Path
 
 from imbcil.harness.base.errors import BadInput, MissingData
 from imbcil.protocols.cache import CachedDataset
-from imbcil.protocols.catalogue import catalogue, unknown_dataset
+from imbcil.protocols.catalogue import DatasetEntry, catalogue, unknown_dataset
 from imbcil.protocols.datasets.cifar import OFFICIAL
 from imbcil.protocols.datasets.source import Say
 from imbcil.protocols.library import import_dataset
@@ -30,13 +30,28 @@ def download_dataset(name: str, root: Path | None, say: Say) -> CachedDataset:
     try:
         place.mkdir(parents=True, exist_ok=True)
         say(f"Downloading {name} to {place}.")
-        path = _fetch_cifar(name, place) if name in OFFICIAL else _fetch_food101(place)
+        path = _fetch(name, place, entry)
     except (OSError, RuntimeError) as error:  # no network, a full disk, a checksum that differs
         raise MissingData(
             f"{name} could not be downloaded ({str(error).splitlines()[0]}). Fetch it elsewhere and run "
             f"`imbcil-bench data import {name} --from PATH`. {entry.wanted}"
         ) from None
     return import_dataset(name, path, "auto", root, say)
+
+
+def _fetch(name: str, place: Path, entry: DatasetEntry) -> Path:
+    if name in OFFICIAL:
+        return _fetch_cifar(name, place)
+    return _fetch_voc(place, entry) if entry.reader == "voc" else _fetch_food101(place)
+
+
+def _fetch_voc(place: Path, entry: DatasetEntry) -> Path:
+    """The development kit of one year, in `place`/VOCdevkit; the test images of 2007 are an archive of their own."""
+    from torchvision.datasets import VOCDetection
+
+    for image_set in ("trainval", *(name for name in entry.lists if name == "test")):
+        VOCDetection(str(place), year=entry.year, image_set=image_set, download=True)
+    return place
 
 
 def _fetch_cifar(name: str, place: Path) -> Path:

@@ -120,7 +120,11 @@ def _left_out(faults: Faults, most: int = 20) -> list[str]:
     if not found:
         return []
     more = [f"  ... and {len(found) - most:,} more; all are in {SOURCE_FILE}."] if len(found) > most else []
-    return [f"{len(found):,} broken entries were left out:", *(f"  {text}" for text in found[:most]), *more]
+    return [
+        f"{len(found):,} broken {'entry was' if len(found) == 1 else 'entries were'} left out:",
+        *(f"  {text}" for text in found[:most]),
+        *more,
+    ]
 
 
 def _write_record(folder: Path, kind: Kind, path: Path, source: Source, faults: Faults) -> None:

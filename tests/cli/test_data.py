@@ -8,6 +8,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imbcil.harness.base.errors import MissingData
 from imbcil.protocols import download
@@ -110,3 +111,39 @@ def test_without_a_network_the_file_that_is_wanted_is_named(
     ):
         download.download_dataset("cifar10", tmp_path, lambda line: None)
     assert read_record(tmp_path / "cifar10") is None
+
+
+def write_kit(kit: Path) -> Path:
+    """A development kit of three images, one of which is cut short."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (kit / folder).mkdir(parents=True)
+    for name in ("0a", "0b", "0c"):
+        noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(kit / "JPEGImages" / f"{name}.jpg")
+        (kit / "Annotations" / f"{name}.xml").write_text(
+            "<annotation><object><name>cat</name></object><object><name>dog</name></object></annotation>"
+        )
+    (kit / "ImageSets/Main/train.txt").write_text("0a\n0b\n")
+    (kit / "ImageSets/Main/val.txt").write_text("0c\n")
+    broken = kit / "JPEGImages" / "0b.jpg"
+    broken.write_bytes(broken.read_bytes()[:-300])
+    return kit
+
+
+def test_a_broken_image_of_several_labels_is_refused_or_skipped_and_listed(cli: Cli, tmp_path: Path) -> None:
+    arguments = (
+        "data",
+        "import",
+        "mine",
+        "--from",
+        write_kit(tmp_path / "kit"),
+        "--data-root",
+        tmp_path / "root",
+    )
+    said = refused(cli(*arguments))
+    assert "0b.jpg cannot be read as a picture" in said and "--skip-broken" in said
+    assert not list((tmp_path / "root").glob("mine/*/meta.json"))
+    done = cli(*arguments, "--skip-broken")
+    assert done.returncode == 0
+    assert "1 broken entry was left out:" in done.stderr and "0b.jpg" in done.stderr
+    assert "2 classes, 1 training and 1 test images" in done.stdout and "--protocol mlcil" in done.stdout

@@ -17,6 +17,7 @@ from imbcil.protocols.datasets.mlt import list_names, read_coco_mlt, read_voc_ml
 from imbcil.protocols.datasets.pictures import read_picture, stretch_picture
 from imbcil.protocols.datasets.readers import guess_kind, read_source
 from imbcil.protocols.datasets.source import CROWD, DIFFICULT, POSITIVE, Source
+from imbcil.protocols.download import download_dataset
 from imbcil.protocols.inventory import inventory, inventory_lines
 from imbcil.protocols.library import import_dataset, open_dataset, read_record
 from imbcil.protocols.scenario import Scenario, labels_of
@@ -294,6 +295,22 @@ def test_broken_images_are_left_out_listed_and_stay_out(
     ).images  # decoded again at another size
     assert images is not None
     assert (images.train.shape, images.test.shape) == ((2, 4, 4, 3), (1, 4, 4, 3))
+
+
+def test_a_year_of_voc_is_fetched_with_torchvision(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(place: str, year: str, image_set: str, download: bool) -> None:
+        asked.append((year, image_set, download))
+        lists = ("train", "val") if year == "2012" else (image_set,)
+        kits = dict(zip(("train", "val", "trainval", "test"), (*KIT.values(), *KIT.values()), strict=True))
+        write_kit(Path(place) / "VOCdevkit" / f"VOC{year}", {name: kits[name] for name in lists})
+
+    monkeypatch.setattr("torchvision.datasets.VOCDetection", fetch)
+    for name in ("voc2007", "voc2012"):
+        cached = download_dataset(name, root, lambda line: None)
+        assert [len(cached.splits[split].labels) for split in ("train", "test")] == [4, 2]
+    assert asked == [("2007", "trainval", True), ("2007", "test", True), ("2012", "trainval", True)]
 
 
 def test_a_truncated_picture_is_named_and_nothing_is_imported(tmp_path: Path, root: Path) -> None:
