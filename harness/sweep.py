@@ -152,4 +152,5 @@ def defined_cells(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cel
 
 
 def _place_of(column: Column) -> str:
-    return f"{column.protocol}{f'-{column.n_tasks}' if column.n_tasks else ''} on {column.dataset}"
+    profile = f" rho {column.rho:g}" if column.rho else ""
+    return f"{column.protocol}{f'-{column.n_tasks}' if column.n_tasks else ''} on {column.dataset}{profile}"

@@ -107,6 +107,8 @@ def _report(outcome: "SweepOutcome", request: Any, *, as_json: bool) -> int:
 def _line(record: dict[str, Any]) -> str:
     changes = ", ".join(f"{path}={value}" for path, value in record["set"].items())
     phases = record.get("n_tasks") or record.get("sizes") or ""
-    column = f"{record['protocol']} {phases} on {record['dataset']}, seeds {record['seeds']}"
+    profile = f" rho {record['rho']:g}" if record.get("rho") else ""
+    split = f"{record['protocol']} {phases}".rstrip()
+    column = f"{split} on {record['dataset']}{profile}, seeds {record['seeds']}"
     reason = f": not defined, {record['not_defined']}" if "not_defined" in record else ""
     return f"{record['learner']}{f' [{changes}]' if changes else ''}, {column}{reason}"

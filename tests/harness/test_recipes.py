@@ -179,7 +179,7 @@ def test_the_strong_family_differs_from_the_weak_one_in_its_augmentation_alone(w
     assert other.published != one.published
 
 
-@pytest.mark.parametrize("name", ["bot", "more-weak", "more-strong"])
+@pytest.mark.parametrize("name", ["bot", "strong", "more-weak", "more-strong"])
 def test_a_quarter_of_a_recipe_is_marked_as_reduced(name: str):
     quarter = load_recipe(f"{name}-quarter")
     assert (quarter.epochs_divisor, quarter.reduced, quarter.train) == (4, True, load_recipe(name).train)

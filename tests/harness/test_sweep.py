@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.resolve import resolve_plans, resolve_recipe
 from imbcil.harness.sweep import cells_of, defined_cells, load_suite, suite_names
 
-PLUGINS = ("balanced_softmax", "class_balanced_sampling", "two_stage", "more")  # of suite plugins-cil
+PLUGINS = (
+    "balanced_softmax",
+    "logit_adjustment",
+    "class_balanced_sampling",
+    "two_stage",
+    "more",
+)  # of suite plugins-cil
 
 
 def written(folder: Path, text: str) -> str:
@@ -165,5 +172,30 @@ def test_the_grid_of_plug_ins_and_learners_leaves_out_what_has_a_criterion_of_it
     assert {(cell.column.protocol, cell.column.n_tasks) for cell in cells} == {("lfs", 10), ("lfh", 5)}
     refused = {cell.row.method for cell in cells if cell.not_defined}
     own = ("podnet", "foster", "gradient_reweighting")
-    criteria = {"balanced_softmax", "logit_adjustment"} & set(PLUGINS)
+    criteria = ("balanced_softmax", "logit_adjustment")
     assert refused == {f"{learner}+{plugin}" for learner in own for plugin in criteria}
+
+
+def test_the_suites_of_long_tailed_recognition_hold_the_ladder_and_mores_controls() -> None:
+    ladder, more = load_suite("plugins-cifar"), load_suite("more-cifar")
+    assert {(c.protocol, c.dataset, c.rho) for c in ladder.columns} == {
+        ("static", "cifar100-lt", rho) for rho in (100, 50)
+    }
+    assert {(c.protocol, c.dataset, c.rho) for c in more.columns} == {("static", "cifar100-lt", 10)}
+    assert (ladder.recipe, more.recipe, more.seeds) == ("bot", "more-weak", (0, 1, 2))
+    used = {plugin for row in ladder.rows for plugin in row.method.split("+")[1:]}
+    assert used == {
+        "focal", "class_balanced_loss", "balanced_softmax", "logit_adjustment", "ldam_drw", "class_balanced_sampling", "drs", "crt",
+        "lws", "tau_norm", "mixup", "more",
+    }  # fmt: skip
+    for base in ("finetune", "finetune+logit_adjustment"):
+        amplitudes = [row.set.get("more.amplitude", 2) for row in more.rows if row.method == f"{base}+more"]
+        assert amplitudes == [0, 0.25, 0.5, 1, 2]
+        assert base in {row.method for row in more.rows}
+    for suite in (ladder, more):
+        cells = cells_of(suite, {})
+        assert not [cell.not_defined for cell in cells if cell.not_defined]
+        for cell in cells:
+            resolve_plans(
+                cell.request, resolve_recipe(cell.request)[0]
+            )  # every setting is one of its plug-in
