@@ -29,6 +29,16 @@ def visible_bce(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where(shown, cells, 0.0)
 
 
+def asymmetric_loss(logits: Tensor, targets: Tensor, focus: float = 4.0, margin: float = 0.05) -> Tensor:
+    """ASL [B, K] against targets {0, 1}, zero where they are NaN: -y log p - (1 - y) p_m^focus log(1 - p_m), where
+    p_m = max(p - margin, 0) and no gradient passes the focus (Ben-Baruch et al. 2021, eqs. 5 to 7; KRT's constants)."""
+    shown = ~targets.isnan()
+    known = torch.where(shown, targets, 0.0)
+    shifted = (logits.sigmoid() - margin).clamp(min=0)
+    negative = -(1 - known) * shifted.detach().pow(focus) * (1 - shifted).clamp(min=1e-8).log()
+    return torch.where(shown, -known * F.logsigmoid(logits) + negative, 0.0)
+
+
 def mean_over(cells: Tensor, shown: Tensor) -> Tensor:
     """Mean of cells [B, K] over those that are shown (bool [B, K]); zero where none is."""
     return torch.where(shown, cells, 0.0).sum() / shown.sum().clamp(min=1)

@@ -33,8 +33,18 @@ def with_plugins() -> list[str]:
     return [*methods, "icarl+more+asl" if "icarl" in NAMES else "replay+more+asl"]
 
 
-def runner_of(name: str, store: Path, **options: Any) -> Runner:
-    return tiny_runner(name, store, scenario=tiny_multi_scenario(), **options)
+SMALL = {"krt": {"krt.embed": 16}, "l3a": {"l3a.width": 32}}  # for the clock's sake
+
+
+def small(name: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "scenario": tiny_multi_scenario(),
+        "settings": {**SMALL.get(name.split("+")[0], {}), **(settings or {})},
+    }
+
+
+def runner_of(name: str, store: Path, settings: dict[str, Any] | None = None, **options: Any) -> Runner:
+    return tiny_runner(name, store, **small(name, settings), **options)
 
 
 def poison(runner: Runner) -> int:
@@ -113,12 +123,12 @@ def test_every_multi_label_learner_survives_the_tiny_scenario(name: str, memory:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_multi_label_run_killed_after_any_save_ends_bit_identical(name: str, tmp_path: Path) -> None:
-    whole, saves = finished_and_counted(name, tmp_path / "whole", scenario=tiny_multi_scenario())
+    whole, saves = finished_and_counted(name, tmp_path / "whole", **small(name))
     for stop_at in sorted({max(int(saves * part), 1) for part in (0.3, 0.6, 0.9)}):
         store = tmp_path / f"killed-{stop_at}"
-        kill_after(name, store, stop_at, scenario=tiny_multi_scenario())
+        kill_after(name, store, stop_at, **small(name))
         torch.manual_seed(stop_at)
-        resumed = finished(name, store, scenario=tiny_multi_scenario())
+        resumed = finished(name, store, **small(name))
         assert_same_run(whole, resumed)
         for key, column in whole.learner.memory.extras.items():
             assert torch.equal(column.nan_to_num(-9), resumed.learner.memory.extras[key].nan_to_num(-9)), key
