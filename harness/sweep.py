@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, ImbcilError, NotDefined, UnknownName
-from imbcil.harness.base.registry import parse_method
+from imbcil.harness.base.registry import parse_method, short_name
 from imbcil.harness.base.yaml_files import read_yaml
 from imbcil.harness.request import RunRequest
 from imbcil.protocols.suites import suite_names, suite_path
@@ -46,6 +46,12 @@ class Suite(Frozen):
     preset: str | None = None
     memory: str | None = None
     seeds: tuple[int, ...] = (0,)
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _as_meant(cls, value: object) -> object:
+        """YAML reads a total of exemplars as a number."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Cell(Frozen):
@@ -94,7 +100,10 @@ def _place(path: Path, text: str) -> str:
 
 
 def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) -> list[Cell]:
-    """One cell per row and column. `given`: flags that win over the suite; `dataset` keeps the columns on it."""
+    """One cell per row and column. `given`: flags that win over the suite; `dataset` keeps the columns on it.
+
+    A setting of one learner or plug-in reaches the rows that have it. Raises BadInput for one that no row has.
+    """
     columns = [column for column in suite.columns if dataset in (None, column.dataset)]
     if not columns:
         known = sorted({column.dataset for column in suite.columns})
@@ -106,10 +115,17 @@ def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) ->
         "seeds": suite.seeds,
     }
     shared |= {name: value for name, value in given.items() if value is not None}
+    everywhere = _names([row.method for row in suite.rows])
     cells = []
     for column in columns:
         for row in suite.rows:
-            settings = {**row.set, **shared.get("set", {})}
+            elsewhere = everywhere - _names([row.method])
+            reaching = {
+                path: value
+                for path, value in shared.get("set", {}).items()
+                if path.partition(".")[0] not in elsewhere
+            }
+            settings = {**row.set, **reaching}
             content = {
                 **shared,
                 **column.model_dump(exclude_none=True),
@@ -120,6 +136,12 @@ def cells_of(suite: Suite, given: dict[str, Any], dataset: str | None = None) ->
             reason = why_not_defined(request)
             cells.append(Cell(row=row, column=column, request=request, not_defined=reason))
     return cells
+
+
+def _names(methods: Sequence[str]) -> set[str]:
+    """Names of the learners and plug-ins in `methods`, as `--set NAME.key` has them."""
+    found = [parse_method(text) for text in methods]
+    return {short_name(name) for method in found for name in (method.learner, *method.plugins)}
 
 
 def why_not_defined(request: RunRequest) -> str:

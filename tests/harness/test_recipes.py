@@ -60,6 +60,14 @@ def test_the_papers_recipe_for_224_pixels_holds_its_published_numbers():
     assert (large.data, large.memory, large.preset) == (paper.data, paper.memory, "released")
 
 
+def test_the_smoke_recipe_is_the_papers_at_ten_epochs_a_phase():
+    paper, smoke = load_recipe("paper"), load_recipe("paper-smoke")
+    assert smoke.train == paper.train
+    shown = smoke.train.divided(smoke.epochs_divisor)
+    assert (shown.epochs, shown.milestones) == (10, (5, 8))
+    assert smoke.reduced
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_only_recipes_with_a_full_schedule_stand_beside_published_tables(name: str):
     recipe = load_recipe(name)

@@ -60,6 +60,20 @@ def test_flags_win_over_the_suite_and_a_dataset_keeps_its_columns(tmp_path: Path
         cells_of(suite, {}, "cifar10-lt")
 
 
+def test_a_setting_of_one_learner_reaches_the_rows_that_have_it(tmp_path: Path) -> None:
+    suite = load_suite(written(tmp_path, GRID.replace("method: replay", "method: wa+two_stage")))
+    cells = cells_of(suite, {"set": {"icarl.flip_means": True, "two_stage.epochs": 3, "train.epochs": 1}})
+    assert cells[0].request.set == {"two_stage.epochs": 3, "train.epochs": 1}
+    assert cells[1].request.set == {"icarl.temperature": 3, "icarl.flip_means": True, "train.epochs": 1}
+    stranger = cells_of(suite, {"set": {"icarll.flip_means": True}})[0]
+    with pytest.raises(BadInput, match=r"--set icarll\.flip_means: unknown path"):
+        resolve_plans(stranger.request, resolve_recipe(stranger.request)[0])
+
+
+def test_a_total_memory_may_be_written_as_a_number(tmp_path: Path) -> None:
+    assert load_suite(written(tmp_path, GRID + "memory: 2000\n")).memory == "2000"
+
+
 def test_an_unknown_learner_names_line_and_suggestion(tmp_path: Path) -> None:
     path = written(tmp_path, GRID.replace("method: icarl,", "method: icarll,"))
     with pytest.raises(BadInput, match=r"mine\.yaml, line 7: .*icarll.*did you mean icarl"):
@@ -158,7 +172,7 @@ def test_what_the_contract_refuses_is_called_not_defined_and_keeps_no_other_cell
 
 def test_other_mistakes_are_no_matter_of_definition(tmp_path: Path) -> None:
     suite = load_suite(written(tmp_path, REFUSED))
-    cells = cells_of(suite, {"set": {"icarl.temprature": 3}})
+    cells = cells_of(suite, {"set": {"train.epocs": 3}})
     assert [bool(cell.not_defined) for cell in cells] == [False, False, False]
 
 

@@ -72,7 +72,7 @@ def test_the_dashboard_prints_its_charts_and_leaves_no_process_behind(
             "&viewStateShareKey=imbcil-by-method"
         )
         assert is_ready(base)
-        assert len(processes_on(store)) == 2  # mlflow and its one worker
+        assert len(processes_on(store)) == 3  # a guard, mlflow and its one worker
         process.send_signal(number)
         assert process.wait(30) == 0
         assert processes_on(store) == []
@@ -81,6 +81,20 @@ def test_the_dashboard_prints_its_charts_and_leaves_no_process_behind(
         f"lfs-3 glyphs6-lt: {url}",
         "Ctrl-C ends the dashboard; the runs stay.",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="counting processes needs /proc")
+def test_the_server_ends_with_a_dashboard_that_is_killed(store: Store, tmp_path: Path) -> None:
+    finish_run(store)
+    with running_dashboard(store, tmp_path / "log") as (process, url):
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 30
+        while processes_on(store) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert processes_on(store) == []
+        assert not is_ready(url.split("/#/")[0])
 
 
 def test_a_taken_port_is_said_before_anything_is_started(store: Store, cli: Cli) -> None:
