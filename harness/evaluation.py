@@ -11,7 +11,7 @@ from torch import Tensor
 from imbcil.harness.batch import Phase
 from imbcil.harness.contract import Learner
 from imbcil.harness.images import ImageBank
-from imbcil.harness.network.runtime import EVALUATION_BATCH
+from imbcil.harness.network.runtime import evaluation_batch
 from imbcil.harness.phases import arrival_targets
 from imbcil.harness.tools import evaluation_mode
 from imbcil.protocols.scenario import Scenario
@@ -22,7 +22,7 @@ def evaluate(learner: Learner, bank: ImageBank, rows: Tensor) -> dict[str, NDArr
     """Predictor -> scores [N, K] for dataset rows [N] of `bank`; the primary predictor comes first."""
     parts: dict[str, list[Tensor]] = {}
     with evaluation_mode(learner.net):
-        for images, count in bank.evaluation_batches(rows, EVALUATION_BATCH):
+        for images, count in bank.evaluation_batches(rows, evaluation_batch(bank.size)):
             for name, scores in learner.scores(images).items():
                 parts.setdefault(name, []).append(scores[:count].float().cpu())
     return {name: torch.cat(batches).numpy() for name, batches in parts.items()}

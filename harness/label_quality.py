@@ -12,7 +12,7 @@ from imbcil.harness.contract import Learner
 from imbcil.harness.images import ImageBank
 from imbcil.harness.labels import GIVEN, HIDDEN, LabelFirewall
 from imbcil.harness.memory import Memory
-from imbcil.harness.network.runtime import EVALUATION_BATCH
+from imbcil.harness.network.runtime import evaluation_batch
 from imbcil.harness.tools import evaluation_mode
 
 
@@ -49,7 +49,7 @@ def pseudo_quality(
         return {}
     guesses = []
     with evaluation_mode(learner.net):
-        for images, count in bank.evaluation_batches(phase.new.index, EVALUATION_BATCH):
+        for images, count in bank.evaluation_batches(phase.new.index, evaluation_batch(bank.size)):
             guesses.append(learner.pseudo_targets(images)[:count, : phase.lo].cpu())
     truth, ignored = firewall.truth(phase.new.index)
     claimed = torch.cat(guesses) >= 0.5

@@ -24,7 +24,7 @@ from imbcil.harness.loop import (
 )
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import Network, starting_spec
-from imbcil.harness.network.runtime import EVALUATION_BATCH, Runtime
+from imbcil.harness.network.runtime import Runtime, evaluation_batch
 from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.pace import Pace
@@ -180,7 +180,9 @@ class Runner:
         optimiser = NamedOptimiser(learner.net, stage)
         if opened is not None:
             optimiser.load_state(opened["optimiser"])
-        self.s.runtime.compile_sizes = frozenset({EVALUATION_BATCH, stage.optim.batch})
+        self.s.runtime.compile_sizes = frozenset(
+            {evaluation_batch(self.s.train_bank.size), stage.optim.batch}
+        )
         context = StageContext(
             learner, self.plugins, stage, pool, self.s.train_bank, phase.hi, key, optimiser, position,
             after_step=lambda images: self._after_step(context, images),

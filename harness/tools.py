@@ -15,7 +15,7 @@ from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.losses import visible_bce
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import Network
-from imbcil.harness.network.runtime import EVALUATION_BATCH
+from imbcil.harness.network.runtime import evaluation_batch
 from imbcil.harness.pools import Pool
 
 Criterion = Callable[[Batch, Tensor, Tensor, slice], Tensor]
@@ -105,7 +105,9 @@ class Tools:
         assert network is not None
         features, logits = [], []
         with evaluation_mode(network):
-            for images, count in self._bank.evaluation_batches(pool.index, EVALUATION_BATCH, flip):
+            for images, count in self._bank.evaluation_batches(
+                pool.index, evaluation_batch(self._bank.size), flip
+            ):
                 out = network(images)
                 features.append(self._embed(out)[:count].float().cpu())
                 logits.append(out.logits[:count].cpu())

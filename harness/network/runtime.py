@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-EVALUATION_BATCH = 500  # images; every evaluation batch is padded to it, so that one graph serves all
+EVALUATION_BATCH = 500  # images of at most 80 pixels
+EVALUATION_PIXELS = EVALUATION_BATCH * 80**2
+
+
+def evaluation_batch(size: int) -> int:
+    """Images of `size` pixels in an evaluation batch; all are padded to it, so that one graph serves all."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // size**2))
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from test_images import bank
 from torch import Tensor
@@ -11,7 +12,7 @@ from imbcil.harness import evaluation
 from imbcil.harness.contract import Learner
 from imbcil.harness.evaluation import evaluate, score_arrays
 from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
-from imbcil.harness.network.runtime import Runtime
+from imbcil.harness.network.runtime import Runtime, evaluation_batch
 from imbcil.harness.pools import Pool
 from imbcil.harness.tools import Tools
 
@@ -52,7 +53,7 @@ def test_all_predictors_are_scored_in_the_order_of_the_rows():
 
 def test_scores_do_not_depend_on_where_a_batch_ends(monkeypatch: Any):
     whole = evaluate(learner(), bank(), ROWS)
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)
+    monkeypatch.setattr(evaluation, "evaluation_batch", lambda size: 3)
     parts = evaluate(learner(), bank(), ROWS)
     for name in whole:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)
@@ -146,3 +147,8 @@ def test_what_a_learner_logs_is_kept_as_numbers_of_the_phase():
     assert given.logged == {"alpha": 0.5}
     assert given.logged_per_class["phi"].tolist() == [1, 1, 1]
     assert given.logged_per_class["phi"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(("size", "images"), [(8, 500), (80, 500), (81, 487), (224, 63), (5000, 1)])
+def test_a_batch_of_large_images_holds_fewer_of_them(size: int, images: int):
+    assert evaluation_batch(size) == images
