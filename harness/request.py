@@ -5,9 +5,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from imbcil.harness.base.config import Frozen
-from imbcil.protocols.splits import parse_split
+from imbcil.protocols.catalogue import find_entry
+from imbcil.protocols.splits import parse_split, protocol_names, protocol_rule
 
 DEFAULT_METHODS = ("icarl", "podnet", "foster", "gradient_reweighting")
+DEFAULT_MULTI_LABEL_METHODS = ("finetune", "replay", "podnet", "rebll")
 
 
 class RunRequest(Frozen):
@@ -55,6 +57,14 @@ class RunRequest(Frozen):
         base, step = parse_split(str(text))
         return {**content, "split": None, "base": base, "step": step}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _methods_of_several_labels(cls, content: Any) -> Any:
+        """Where no method is named and images have several labels, learners that take them."""
+        if not isinstance(content, dict) or content.get("method") is not None or not _several_labels(content):
+            return content
+        return {**content, "method": DEFAULT_MULTI_LABEL_METHODS}
+
     @field_validator("method", "seeds", mode="before")
     @classmethod
     def _as_tuple(cls, value: object) -> object:
@@ -73,3 +83,13 @@ class RunRequest(Frozen):
     @classmethod
     def _pairs(cls, value: object) -> object:
         return {} if value is None else value
+
+
+def _several_labels(content: dict[str, Any]) -> bool:
+    """Whether protocol and dataset, by their names alone, give images several labels."""
+    protocol, dataset = content.get("protocol"), content.get("dataset")
+    if protocol not in protocol_names():
+        return False
+    kind = protocol_rule(protocol).label_kind
+    entry = find_entry(dataset) if isinstance(dataset, str) else None
+    return kind == "multi" or (kind == "any" and entry is not None and entry.label_kind == "multi")

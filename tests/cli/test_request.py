@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.registry import load_learner
 from imbcil.harness.cli.request import build_request
 
 NONE: dict[str, object] = {}
@@ -83,6 +84,16 @@ def test_the_last_of_two_pairs_with_one_path_counts():
 def test_an_empty_file_asks_for_the_defaults(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("# nothing yet\n")
     assert build_request(NONE, tmp_path / "c.yaml", ()) == build_request(NONE, None, ())
+
+
+def test_a_bare_run_on_several_labels_trains_learners_that_take_them():
+    for asked in ({"protocol": "mlcil"}, {"protocol": "static", "dataset": "voc-mlt"}):
+        methods = build_request(asked, None, ()).method
+        assert methods == ("finetune", "replay", "podnet", "rebll")
+        for name in methods:
+            assert "multi" in load_learner(name).needs.labels
+    assert build_request({"protocol": "mlcil", "method": ("icarl",)}, None, ()).method == ("icarl",)
+    assert "foster" in build_request({"protocol": "static", "dataset": "cifar100-lt"}, None, ()).method
 
 
 def test_a_bare_run_trains_four_learners_of_the_posters_table():
