@@ -65,6 +65,14 @@ def write_phase_report(
     return folder.append_record(PhaseRecord(phase=phase, time_ms=now_ms(), metrics=metrics))
 
 
+def unmeasured_classes(info: RunInfo, arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """Names of seen classes without a positive test image; empty with one label an image."""
+    if "test_targets" not in arrays:
+        return []
+    positives = (arrays["test_targets"] == 1).sum(axis=0)
+    return [info.class_names[number] for number in np.flatnonzero(positives == 0)]
+
+
 def arrival_phases(info: RunInfo) -> NDArray[np.int64]:
     """The phase in which each class [C] arrives."""
     sizes = [part.hi - part.lo for part in info.phases]

@@ -28,7 +28,7 @@ from imbcil.harness.network.runtime import Runtime, evaluation_batch
 from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.pace import Pace
-from imbcil.harness.phase_report import write_phase_report
+from imbcil.harness.phase_report import unmeasured_classes, write_phase_report
 from imbcil.harness.phases import open_rows, phase_steps, phase_view
 from imbcil.harness.pools import Pool
 from imbcil.harness.recipes import Recipe
@@ -226,6 +226,10 @@ class Runner:
         record = write_phase_report(
             self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs, quality
         )
+        if silent := unmeasured_classes(self.s.info, arrays):
+            self.s.view.message(
+                f"phase {phase.index}: no positive test image of {', '.join(silent)}; left out of means over classes"
+            )
         self.place = Place(phase.index + 1)
         self.save()
         self.s.view.phase_finished(self.s.info, record)

@@ -24,6 +24,13 @@ _COLUMNS = (
     ("many", "phase/acc_many"),
     ("medium", "phase/acc_medium"),
     ("few", "phase/acc_few"),
+    ("base", "phase/map_base"),
+    ("new mAP", "phase/map_new"),
+    ("CF1 at 0.8", "phase/cf1_mean_t0.8"),
+    ("OF1 at 0.8", "phase/of1_t0.8"),
+    ("head", "phase/map_head"),
+    ("medium mAP", "phase/map_medium"),
+    ("tail", "phase/map_tail"),
     ("forgetting", "phase/forgetting"),
 )
 
