@@ -9,10 +9,10 @@ Item = dict[str, Any]
 
 
 @click.command(epilog="Example: imbcil-bench list learners --json")
-@click.argument("what", required=False, metavar="[learners|plugins|protocols|datasets|recipes]")
+@click.argument("what", required=False, metavar="[learners|plugins|protocols|datasets|recipes|suites]")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects with `name` and `kind`.")
 def command(what: str | None, as_json: bool) -> None:
-    """List learners, plug-ins, protocols, datasets or recipes; all of them without a word."""
+    """List learners, plug-ins, protocols, datasets, recipes or suites; all of them without a word."""
     listed = {name: LISTS[name]() for name in _chosen(what)}
     if as_json:
         import json
@@ -88,17 +88,25 @@ def _datasets() -> list[Item]:
 
 
 def _recipes() -> list[Item]:
-    """A recipe's line is the key `summary` of its file. The package that reads recipes is found, not imported."""
+    return _summaries("recipe", "imbcil.harness.recipes")
+
+
+def _suites() -> list[Item]:
+    return _summaries("suite", "imbcil.protocols.suites")
+
+
+def _summaries(kind: str, package: str) -> list[Item]:
+    """A file's line is its key `summary`. The package that reads the files is found, not imported."""
     import re
     from importlib.util import find_spec
     from pathlib import Path
 
-    spec = find_spec("imbcil.harness.recipes")
+    spec = find_spec(package)
     folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     files = sorted((file for folder in folders for file in folder.glob("*.yaml")), key=lambda file: file.stem)
     lines = [re.search(r"^summary: *(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files]
     return [
-        {"name": file.stem, "kind": "recipe", "summary": line[1] if line else ""}
+        {"name": file.stem, "kind": kind, "summary": line[1].strip("\"'") if line else ""}
         for file, line in zip(files, lines, strict=True)
     ]
 
@@ -135,6 +143,7 @@ HEADINGS = {
     "protocols": "Protocols (--protocol NAME)",
     "datasets": "Datasets (--dataset NAME; NAME-lt is its long-tailed form)",
     "recipes": "Recipes (--recipe NAME)",
+    "suites": "Suites (sweep NAME)",
 }
 LISTS: Mapping[str, Callable[[], list[Item]]] = {
     "learners": _learners,
@@ -142,4 +151,5 @@ LISTS: Mapping[str, Callable[[], list[Item]]] = {
     "protocols": _protocols,
     "datasets": _datasets,
     "recipes": _recipes,
+    "suites": _suites,
 }

@@ -95,6 +95,7 @@ def test_list_without_a_word_shows_all_lists(cli):
         ("protocols", {"lfs", "lfh"}),
         ("datasets", {"glyphs100", "cifar100", "imagenet-subset", "imagenet", "food101"}),
         ("recipes", {"quick", "paper", "paper-quarter", "pycil"}),
+        ("suites", {"poster", "poster-aa", "poster-large", "balanced", "dgr-ablation"}),
     ],
 )
 def test_a_list_as_json_is_a_list_of_objects_with_name_and_summary(cli, what: str, some: set[str]):

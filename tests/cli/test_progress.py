@@ -1,13 +1,14 @@
 """Progress: plain lines that are few and whole, a live display on a terminal, and silence when nobody reads."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
 from imbcil.harness.cli.progress import LiveView, PlainView, duration, epoch_detail
 from imbcil.harness.store.run_folder import PhaseRecord
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo
-from imbcil.harness.view import EpochProgress, RunView
+from imbcil.harness.view import EpochProgress, RunView, SweepProgress
 
 PHASES = tuple(
     PhaseInfo(lo=i, hi=i + 1, classes=(i,), train_before_holdout=9, train=9, test=5) for i in range(10)
@@ -90,3 +91,28 @@ def test_the_live_display_prints_brackets_as_they_are_and_ends_clean():
         walk_through(view)
     assert "imported data use quick [recipe]" in stream.getvalue()
     assert "finished: average 51.50" in stream.getvalue()
+
+
+def test_a_sweep_says_its_cells_and_the_time_left_once_a_cell_has_ended():
+    stream = io.StringIO()
+    view = PlainView(stream)
+    for finished, failed, left in [(11, 0, 9000.0), (11, 0, 8900.0), (12, 0, 8000.0), (12, 1, None)]:
+        view.sweep(SweepProgress(cells=48, finished=finished, failed=failed, seconds_left=left))
+    assert stream.getvalue().splitlines() == [
+        "11 of 48 cells finished · 2 h 30 min left",
+        "12 of 48 cells finished · 2 h 13 min left",
+        "12 of 48 cells finished, 1 failed",
+    ]
+
+
+def test_runs_side_by_side_have_a_bar_each_until_they_end():
+    stream = io.StringIO()
+    with LiveView.shown(stream) as view:
+        for key in ("one", "two"):
+            view.run_started(INFO.model_copy(update={"run_key": key}), "")
+            view.epoch(replace(progress(3), run_key=key))
+        view.sweep(SweepProgress(cells=4, finished=0, failed=0, running=("one", "two")))
+        assert [task.description for task in view._progress.tasks] == ["icarl lfs-10 seed 2"] * 2 + ["sweep"]
+        assert [task.completed for task in view._progress.tasks] == [0.25, 0.25, 0]
+        view.sweep(SweepProgress(cells=4, finished=0, failed=1, running=("two",)))
+        assert [task.completed for task in view._progress.tasks] == [0.25, 1]
