@@ -1,5 +1,7 @@
 """Gains of plug-ins over the bare learner: paired, corrected over the grid, and what is no cell of it."""
 
+from dataclasses import replace
+
 import pytest
 from fake_runs import add_run, make_store
 from pytest import approx
@@ -85,6 +87,16 @@ def test_seeds_conditions_and_origins_are_never_mixed(store):
     assert len(grids) == 2
     methods = {key.method for grid in grids for key, _ in grid.gains}
     assert methods == {"icarl+more", "icarl+two_stage"}
+
+
+def test_each_learner_is_its_own_base_and_each_origin_has_its_own(store):
+    add(store, "replay", (20.0, 20.0, 20.0))
+    add(store, "replay+more", (23.0, 23.1, 23.2))
+    assert texts(table(store), "replay+more")["avg_acc_task_mean"] == "+3.10 ± 0.25 (3)*"
+    found = collect(store)
+    theirs = [replace(run, origin="theirs") for run in found.finished if run.info.method == "icarl+more"]
+    (grid,) = gain_grids([*found.finished, *theirs], LAYOUT)
+    assert {key.origin for key, _ in grid.gains} == {""}  # nobody there ran the bare learner
 
 
 def test_two_plug_ins_at_once_and_several_bare_settings_are_kept_out(store):
