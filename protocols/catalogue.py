@@ -131,6 +131,15 @@ def find_entry(dataset: str) -> DatasetEntry | None:
     return catalogue().get(split_name(dataset)[0])
 
 
+READABLE = {
+    "miml": (
+        "MIML is not in the catalogue and its images are not here; write a CSV with the columns path, labels, split "
+        "for them and run `imbcil-bench data import miml --from miml.csv`."
+    ),
+}
+"""Datasets that papers name and that a general reader takes, by name: what to do."""
+
+
 def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
     """The error for a dataset that is neither catalogued nor imported."""
     base = split_name(name)[0]

@@ -16,7 +16,7 @@ from imbcil.protocols.cache_build import (
     remove_other_caches,
     store_moments,
 )
-from imbcil.protocols.catalogue import LONG_TAIL, DatasetEntry, catalogue, unknown_dataset
+from imbcil.protocols.catalogue import LONG_TAIL, READABLE, DatasetEntry, catalogue, unknown_dataset
 from imbcil.protocols.datasets.faults import Faults
 from imbcil.protocols.datasets.readers import guess_kind, read_source, rendered_fingerprint, rendered_source
 from imbcil.protocols.datasets.source import SPLITS, Kind, Rows, Say, Source, SourceRecord
@@ -265,6 +265,8 @@ def read_record(folder: Path) -> SourceRecord | None:
 def missing_images(name: str, root: Path | None) -> ImbcilError:
     """The error for images that are not here: what is wanted, or the nearest known names."""
     entry = catalogue().get(name)
+    if entry is None and name in READABLE:
+        return MissingData(READABLE[name])
     if entry is None:
         return unknown_dataset(name, imported_names(root))
     fetch = f"`imbcil-bench data download {name}` or " if entry.torchvision else ""

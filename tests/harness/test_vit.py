@@ -60,8 +60,8 @@ def test_attention_is_softmax_of_scaled_products_head_by_head() -> None:
 
 def test_positions_matter_and_follow_the_size_of_the_picture() -> None:
     made = seeded().eval()
-    turned = images().flip(3)
-    assert not torch.allclose(made(images())["features"], made(turned)["features"])
+    moved = images().roll(4, dims=3)  # the same patches in other places
+    assert not torch.allclose(made(images())["features"], made(moved)["features"], atol=1e-3)
     assert made(images(16))["maps"][-1].shape == (2, 192, 4, 4)
     assert torch.equal(made._positions(2, 2), made.pos_embed[:, 1:])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imbcil.harness.base.errors import BadInput
+from imbcil.harness.base.errors import BadInput, MissingData
 from imbcil.protocols.catalogue import default_recipe
 from imbcil.protocols.groups import GROUPS, count_groups
 from imbcil.protocols.scenario import Scenario, build_scenario, labels_of
@@ -75,6 +75,13 @@ def test_one_phase_holds_all_classes_whatever_their_number():
 def test_what_would_split_the_classes_is_refused(key):
     with pytest.raises(BadInput, match=f"{next(iter(key))} splits the classes, and static trains on all"):
         phase_sizes(ProtocolSettings(protocol="static", dataset="any", **key), 100)
+
+
+def test_miml_is_named_as_readable_through_the_csv_reader(tmp_path):
+    with pytest.raises(
+        MissingData, match=r"images are not here; write a CSV .* data import miml --from miml.csv"
+    ):
+        static("miml", tmp_path)
 
 
 def test_the_default_recipe_of_cifar_is_bot():
