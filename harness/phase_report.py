@@ -65,12 +65,16 @@ def write_phase_report(
     return folder.append_record(PhaseRecord(phase=phase, time_ms=now_ms(), metrics=metrics))
 
 
-def unmeasured_classes(info: RunInfo, arrays: dict[str, NDArray[Any]]) -> list[str]:
-    """Names of seen classes without a positive test image; empty with one label an image."""
+def name_unmeasured(
+    info: RunInfo, phase: int, arrays: dict[str, NDArray[Any]], say: Callable[[str], None]
+) -> None:
+    """Say which seen classes have no positive test image, with several labels an image."""
     if "test_targets" not in arrays:
-        return []
+        return
     positives = (arrays["test_targets"] == 1).sum(axis=0)
-    return [info.class_names[number] for number in np.flatnonzero(positives == 0)]
+    names = [info.class_names[number] for number in np.flatnonzero(positives == 0)]
+    if names:
+        say(f"phase {phase}: no positive test image of {', '.join(names)}; left out of means over classes")
 
 
 def arrival_phases(info: RunInfo) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ from imbcil.harness.network.runtime import Runtime, evaluation_batch
 from imbcil.harness.network.selectors import select, set_modes
 from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.pace import Pace
-from imbcil.harness.phase_report import unmeasured_classes, write_phase_report
+from imbcil.harness.phase_report import name_unmeasured, write_phase_report
 from imbcil.harness.phases import open_rows, phase_steps, phase_view
 from imbcil.harness.pools import Pool
 from imbcil.harness.recipes import Recipe
@@ -78,7 +78,8 @@ class Runner:
         self.saved_at = time.monotonic()
         self.costs = Costs(setting.runtime.device)
         self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
-        self.pace = Pace(steps_per_phase(setting))
+        train, memory = setting.recipe.train, setting.recipe.memory
+        self.pace = Pace(phase_steps(setting.scenario, train.epochs, train.batch, memory))
         self.stage_count = 1
         self._equip()
 
@@ -226,10 +227,7 @@ class Runner:
         record = write_phase_report(
             self.s.folder, self.s.info, learner, phase.index, scores, arrays, self.costs, quality
         )
-        if silent := unmeasured_classes(self.s.info, arrays):
-            self.s.view.message(
-                f"phase {phase.index}: no positive test image of {', '.join(silent)}; left out of means over classes"
-            )
+        name_unmeasured(self.s.info, phase.index, arrays, self.s.view.message)
         self.place = Place(phase.index + 1)
         self.save()
         self.s.view.phase_finished(self.s.info, record)
@@ -291,12 +289,6 @@ class Runner:
             checked_means(context.position.sums, max(context.position.step, 1), context)
         resume.save(self.checkpoints, self.place, self.learner, self.plugins, self.costs, context)
         self.saved_at = time.monotonic()
-
-
-def steps_per_phase(setting: Setting) -> list[int]:
-    """Planned steps of each phase, by which the time left is judged."""
-    train, memory = setting.recipe.train, setting.recipe.memory
-    return phase_steps(setting.scenario, train.epochs, train.batch, memory)
 
 
 def _reduced(stage: Stage, divisor: int) -> Stage:
