@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.protocols.datasets.faults import Faults, checked_path, read_limited
+from imbcil.protocols.datasets.faults import Faults, check_inside, checked_path, read_limited
 from imbcil.protocols.datasets.multi_list import MultiListing, codes_of, multi_source
 from imbcil.protocols.datasets.source import CROWD, POSITIVE, SPLITS, Source, clean_name
 
@@ -52,6 +52,7 @@ def read_listings(
 ) -> tuple[dict[str, MultiListing], tuple[str, ...]]:
     """The images of both splits by ascending id, and the class names, sorted."""
     halves = find_halves(root, year)
+    check_inside(root, *(half.json for half in halves.values()))
     parts = {split: read_annotations(halves[split].json, faults) for split in SPLITS}
     names = parts["train"].names
     strangers = sorted(set(parts["test"].names) - set(names))

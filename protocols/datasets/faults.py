@@ -50,14 +50,19 @@ def file_fault(root: Path, path: str) -> str | None:
     return None if S_ISREG(mode) else f"{place} is no ordinary file"
 
 
-def check_folders(root: Path, paths: Iterable[str]) -> None:
-    """Refuse folders below the root that are links out of it."""
+def check_inside(root: Path, *places: Path) -> None:
+    """Refuse files and folders below the root that are links out of it."""
     inside = root.resolve()
-    for folder in sorted({PurePosixPath(path).parent for path in paths}):
-        if not (root / folder).resolve().is_relative_to(inside):
+    for place in places:
+        if not place.resolve().is_relative_to(inside):
             raise BadInput(
-                f"{root / folder} is a link that leads out of {root}; give the folder it leads to."
+                f"{place} is a link that leads out of {root}; put what it leads to there, or give another root."
             )
+
+
+def check_folders(root: Path, paths: Iterable[str]) -> None:
+    """Refuse folders of `paths` (below the root) that are links out of it."""
+    check_inside(root, *(root / folder for folder in sorted({PurePosixPath(path).parent for path in paths})))
 
 
 def read_limited(path: Path, most: int = LARGEST_FILE) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.datasets import coco, voc
-from imbcil.protocols.datasets.faults import Faults, read_limited
+from imbcil.protocols.datasets.faults import Faults, check_inside, read_limited
 from imbcil.protocols.datasets.multi_list import multi_source
 from imbcil.protocols.datasets.source import Source
 
@@ -32,6 +32,7 @@ def read_voc_mlt(root: Path, size: int | None, faults: Faults) -> Source:
         raise BadInput(
             f"{root} has no VOCdevkit/VOC2012/Annotations, from which VOC-MLT takes its training images."
         )
+    check_inside(root, folder / "Annotations")
     test = voc.find_kit(root, "test", "2007", "test")
     kit = voc.Kit(folder, listed)
     images = {
@@ -67,6 +68,7 @@ def _list_file(root: Path, names: Sequence[str]) -> Path:
             f"{root} has none of {', '.join(names)}; the published list of training images belongs there "
             "(one image id a line)."
         )
+    check_inside(root, found)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.protocols.datasets.faults import Faults, checked_path, file_fault, read_limited
+from imbcil.protocols.datasets.faults import Faults, check_inside, checked_path, file_fault, read_limited
 from imbcil.protocols.datasets.multi_list import MultiListing, codes_of, multi_source
 from imbcil.protocols.datasets.source import DIFFICULT, POSITIVE, SPLITS, Source
 
@@ -92,6 +92,7 @@ def find_kit(root: Path, split: str, year: str | None, name: str) -> Kit:
             f"{root} has no ImageSets/Main/{name}.txt, neither there nor in {folder}, VOCdevkit/{folder} or "
             f"{folder}/VOCdevkit/{folder}; wanted is the development kit of PASCAL VOC."
         )
+    check_inside(root, kit.list_path, kit.folder / "Annotations")
     return kit
 
 
@@ -188,13 +189,13 @@ def annotated(
     """The images `ids` of a kit with their labels, in that order; those at fault are left out."""
     for name in ids:
         path = _picture(root, kit, name)
-        fault = (
-            f"{kit.list_path} names {name}, and {file_fault(root, path)}" if file_fault(root, path) else None
-        )
+        label = (kit.folder / "Annotations" / f"{name}.xml").relative_to(root).as_posix()
+        fault = file_fault(root, path) or file_fault(root, label)
+        fault = f"{kit.list_path} names {name}, and {fault}" if fault else None
         codes: Mapping[str, int] = {}
         if fault is None:
             try:
-                codes = read_objects(kit.folder / "Annotations" / f"{name}.xml", known)
+                codes = read_objects(root / label, known)
             except BadInput as error:
                 fault = str(error)
         if fault is None:

@@ -33,7 +33,10 @@ VOC_FAULTS: list[tuple[Change, str]] = [
         lambda kit: (kit / "JPEGImages" / "000005.jpg").unlink(),
         r"trainval.txt names 000005, and .*000005.jpg is missing",
     ),
-    (lambda kit: (kit / "Annotations" / "000005.xml").unlink(), r"000005.xml cannot be read: No such file"),
+    (
+        lambda kit: (kit / "Annotations" / "000005.xml").unlink(),
+        r"trainval.txt names 000005, and .*000005.xml is missing",
+    ),
     (lambda kit: write_xml(kit / "Annotations" / "000005.xml", []), r"000005.xml has no object"),
     (
         lambda kit: write_xml(kit / "Annotations" / "000005.xml", [("chiar", False)]),
@@ -195,6 +198,24 @@ def test_links_that_lead_out_of_the_root_are_refused(tmp_path: Path) -> None:
     save_picture(tmp_path / "elsewhere" / "000005.jpg")
     with pytest.raises(BadInput, match=r"JPEGImages is a link that leads out of"):
         read_source("voc", kit, 6, None, Faults(True))
+
+
+def test_annotations_and_lists_that_lie_outside_the_root_are_refused(tmp_path: Path) -> None:
+    kit = write_kit(tmp_path / "kit", KIT)
+    for place in ("Annotations/000005.xml", "ImageSets/Main/trainval.txt"):
+        inside, outside = kit / place, tmp_path / Path(place).name
+        inside.rename(outside)
+        inside.symlink_to(outside)
+        with pytest.raises(BadInput, match=rf"{Path(place).name} is a link that leads out of"):
+            read_source("voc", kit, 6, None)
+        inside.unlink()
+        outside.rename(inside)
+    assert read_source("voc", kit, 6, None).class_names
+    root = write_coco(tmp_path / "mine")
+    (root / "annotations").rename(tmp_path / "annotations")
+    (root / "annotations").symlink_to(tmp_path / "annotations")
+    with pytest.raises(BadInput, match=r"instances_train2017.json is a link that leads out of"):
+        read_source("coco", root, 6, None)
 
 
 def test_a_pipe_among_the_pictures_is_not_waited_for(tmp_path: Path) -> None:
