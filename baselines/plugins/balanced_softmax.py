@@ -12,6 +12,7 @@ class BalancedSoftmax(Plugin):
 
     slots: ClassVar[tuple[str, ...]] = ("criterion",)
     labels: ClassVar[frozenset[str]] = frozenset({"single"})
+    needs_counts: ClassVar[bool] = True
     source: ClassVar[str] = "Ren et al., NeurIPS 2020, eq. 4"
 
     def criterion(self, inner: Criterion) -> Criterion:
