@@ -86,7 +86,7 @@ def _columns(group: _Group) -> tuple[ColumnKey, ...]:
         return tuple(found)
     columns: list[ColumnKey] = []
     for planned in group.request.layout.planned():
-        families = [key for key in found if replace(key, family="", embedded=False) == planned]
+        families = [key for key in found if replace(key, family="", embedded=False, switches="") == planned]
         columns += families or [planned]
     if group.request.layout.printed_rows:
         printed = {column for row in _printed(group, tuple(columns)) for column, _ in row.values}

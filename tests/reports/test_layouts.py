@@ -88,6 +88,18 @@ def test_measured_rows_stand_above_the_printed_ones_of_their_learner(store):
     assert [row.label for row in table.rows if row.kind == "measured"] == ["rebll"]  # no empty rows of ours
 
 
+def test_what_difficult_objects_count_as_keeps_no_run_out_of_its_column(store):
+    for switches in ("difficult negative, crowd include", "difficult ignore, crowd include"):
+        multi(
+            store, "rebll", column="mlcil-B10-C2", dataset="voc2007", memory="2/class", switches=switches,
+            family=switches[:12],
+        )  # fmt: skip
+    table = tables(store, "mlcil-voc")["krt", "2/class"]
+    (row,) = [row for row in table.rows if row.label == "rebll"]
+    assert [cell.text for cell in row.cells if cell.text].count("80.00 (1)") == 4  # two columns, two metrics
+    assert any("difficult ignore" in said for said in table.caption)
+
+
 def test_runs_of_another_recipe_have_a_table_of_their_own_and_no_verdict(store):
     multi(store, "rebll", column="mlcil-B10-C2", dataset="voc2007", memory="2/class", recipe="quick")
     found = tables(store, "mlcil-voc", include_recalled=True)
