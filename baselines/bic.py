@@ -59,8 +59,7 @@ class BiC(Learner):
     def design(self, spec: NetSpec) -> NetSpec:
         always: tuple[Where, ...] = ("train", "teacher", "test")
         active = always if self.cfg.corrections == "per_task" else always[1:]
-        bic = CalibratorSpec(tie="phase", active=active)
-        return spec.model_copy(update={"calibrators": {**spec.calibrators, "bic": bic}})
+        return spec.with_calibrator("bic", CalibratorSpec(tie="phase", active=active))
 
     def begin_phase(self, phase: Phase) -> None:
         super().begin_phase(phase)

@@ -28,7 +28,6 @@ class DER(Learner):
     title = "DER w/o P"
     Config = DERConfig
     needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
-    presets = {"released": {}, "sound": {}}
     cfg: DERConfig
 
     def begin_phase(self, phase: Phase) -> None:

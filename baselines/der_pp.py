@@ -4,19 +4,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Outputs, Phase, Stage
+from imbcil.harness.contract import Batch, Learner, MixedConfig, Needs, Outputs, Phase, Stage
 from imbcil.harness.losses import mean_over
 from imbcil.harness.memory import stack_extras
-from imbcil.harness.samplers import Streams
+from imbcil.harness.stages import mixed_stage
 
 
-class DERppConfig(LearnerConfig):
-    """`logits`, `labels`: weights of the two replayed terms (the paper's alpha and beta). `ratio`: new images for one
-    replayed image of each draw."""
+class DERppConfig(MixedConfig):
+    """`logits`, `labels`: weights of the two replayed terms (the paper's alpha and beta)."""
 
     logits: float = Field(default=0.5, ge=0)
     labels: float = Field(default=0.5, ge=0)
-    ratio: float = Field(default=1.0, gt=0)
 
 
 class DERpp(Learner):
@@ -33,8 +31,7 @@ class DERpp(Learner):
     cfg: DERppConfig
 
     def stages(self, phase: Phase) -> list[Stage]:
-        sampler = Streams(draws=2, ratio=self.cfg.ratio)
-        return [Stage("train", phase.memory + phase.new, self.cfg.train, sampler=sampler)]
+        return [mixed_stage(phase, self.cfg.train, 2, self.cfg.ratio)]
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         assert batch.mask is not None

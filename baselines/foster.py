@@ -43,7 +43,6 @@ class FOSTER(Learner):
     needs = Needs(
         head=frozenset({"linear"}), criterion="a softmax aligned by its own class counts", teacher=True
     )
-    presets = {"released": {}, "sound": {}}
     unranked = ("fc_boosted",)
     cfg: FOSTERConfig
 

@@ -26,12 +26,10 @@ class IL2M(Learner):
 
     title = "IL2M"
     Config = IL2MConfig
-    presets = {"released": {}, "sound": {}}
     cfg: IL2MConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
-        il2m = CalibratorSpec(tie="class", condition="argmax_new", active=("test",))
-        return spec.model_copy(update={"calibrators": {**spec.calibrators, "il2m": il2m}})
+        return spec.with_calibrator("il2m", CalibratorSpec(condition="argmax_new", active=("test",)))
 
     def end_phase(self, phase: Phase) -> None:
         sweep = self.tools.sweep(phase.memory + phase.new)

@@ -35,7 +35,6 @@ class MEMO(Learner):
     title = "MEMO"
     Config = MEMOConfig
     needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
-    presets = {"released": {}, "sound": {}}
     cfg: MEMOConfig
 
     def design(self, spec: NetSpec) -> NetSpec:

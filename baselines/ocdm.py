@@ -5,21 +5,20 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from imbcil.harness.contract import Learner, LearnerConfig, Needs, Phase, Stage
+from imbcil.harness.contract import Learner, MixedConfig, Needs, Phase, Stage
 from imbcil.harness.offering import accept, offer
-from imbcil.harness.samplers import Streams
+from imbcil.harness.stages import mixed_stage
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-class OCDMConfig(LearnerConfig):
+class OCDMConfig(MixedConfig):
     """`power`: rho of the target n^rho / sum n^rho; 0, the uniform one, in ports, 0.5 in CUTER's settings. `offered`:
-    images that are put beside the memory at once. `ratio`: new images for one replayed image."""
+    images that are put beside the memory at once."""
 
     power: float = 0.0
     offered: int = Field(default=12, ge=1)
-    ratio: float = Field(default=1.0, gt=0)
 
 
 class OCDM(Learner):
@@ -36,8 +35,7 @@ class OCDM(Learner):
     cfg: OCDMConfig
 
     def stages(self, phase: Phase) -> list[Stage]:
-        sampler = Streams(draws=1, ratio=self.cfg.ratio)
-        return [Stage("train", phase.memory + phase.new, self.cfg.train, sampler=sampler)]
+        return [mixed_stage(phase, self.cfg.train, 1, self.cfg.ratio)]
 
     def end_phase(self, phase: Phase) -> None:
         made, rows = offer(self, phase), list(range(len(self.memory)))

@@ -20,7 +20,7 @@ from imbcil.harness.contract import (
     Phase,
     Stage,
 )
-from imbcil.harness.losses import cosine_distance, pod_spatial
+from imbcil.harness.losses import cosine_distance, nca, pod_spatial
 from imbcil.harness.nearest_mean import keep_with_means, nearest_mean
 
 
@@ -140,19 +140,3 @@ class PODNet(Learner):
     def scores(self, images: Tensor) -> dict[str, Tensor]:
         out = self.net(images)
         return {"fc": self.net.calibrated(out, "test"), **nearest_mean(self, out)}
-
-
-def nca(logits: Tensor, targets: Tensor, margin: Tensor | None = None) -> Tensor:
-    """NCA on scaled similarities [B, K], batch mean.
-
-    With a (scaled) margin, the paper's: log sum_{c != y} e^{s_c} - (s_y - margin), never below 0. Without, the
-    authors' code: s counted from its maximum, and 1 beside the sum over c != y.
-    """
-    own = F.one_hot(targets, logits.shape[1]).bool()
-    if margin is None:
-        logits = logits - logits.amax(dim=1, keepdim=True)
-    positive = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
-    if margin is None:
-        return (logits.masked_fill(own, 0.0).logsumexp(dim=1) - positive).mean()
-    others = logits.masked_fill(own, torch.finfo(logits.dtype).min / 2).logsumexp(dim=1)
-    return F.relu(others - (positive - margin)).mean()

@@ -3,21 +3,19 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
-from imbcil.harness.contract import Learner, LearnerConfig, Needs, Phase, Stage
+from imbcil.harness.contract import Learner, MixedConfig, Needs, Phase, Stage
 from imbcil.harness.offering import accept, offer
-from imbcil.harness.samplers import Streams
+from imbcil.harness.stages import mixed_stage
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-class PRSConfig(LearnerConfig):
-    """`power`: q of the target shares n^q / sum n^q (-0.03 on COCOseq). `ratio`: new images for one replayed image."""
+class PRSConfig(MixedConfig):
+    """`power`: q of the target shares n^q / sum n^q (-0.03 on COCOseq)."""
 
     power: float = -0.03
-    ratio: float = Field(default=1.0, gt=0)
 
 
 class PRS(Learner):
@@ -34,8 +32,7 @@ class PRS(Learner):
     cfg: PRSConfig
 
     def stages(self, phase: Phase) -> list[Stage]:
-        sampler = Streams(draws=1, ratio=self.cfg.ratio)
-        return [Stage("train", phase.memory + phase.new, self.cfg.train, sampler=sampler)]
+        return [mixed_stage(phase, self.cfg.train, 1, self.cfg.ratio)]
 
     def end_phase(self, phase: Phase) -> None:
         made = offer(self, phase)

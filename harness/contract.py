@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from imbcil.harness.base.config import Frozen
@@ -25,8 +26,8 @@ from imbcil.harness.state import State
 from imbcil.harness.tools import Criterion, Tools
 
 __all__ = [
-    "Batch", "Criterion", "Group", "Learner", "LearnerConfig", "Memory", "Needs", "NetSpec", "Network", "Optimisation", "Outputs",
-    "Phase", "Plugin", "Pool", "Stage", "State", "Sweep", "Tools",
+    "Batch", "Criterion", "Group", "Learner", "LearnerConfig", "Memory", "MixedConfig", "Needs", "NetSpec", "Network", "Optimisation",
+    "Outputs", "Phase", "Plugin", "Pool", "Stage", "State", "Sweep", "Tools",
 ]  # fmt: skip
 
 
@@ -89,6 +90,13 @@ class LearnerConfig(Frozen):
     """Settings of a learner; `train` comes from the recipe unless overridden for this learner."""
 
     train: Optimisation = Optimisation()
+
+
+class MixedConfig(LearnerConfig):
+    """Of learners whose batches put draws of the memory beside new data (`mixed_stage`). `ratio`: new images for one
+    replayed image of each draw."""
+
+    ratio: float = Field(default=1.0, gt=0)
 
 
 class Learner(_Keeper):

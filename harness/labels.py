@@ -139,3 +139,16 @@ def fill_pseudo(
     guessed = hook(images).to(targets)
     filled[:, :lo] = torch.where(new.unsqueeze(1), guessed[:, :lo], targets[:, :lo])
     return filled, ~filled.isnan()
+
+
+def within_quota(values: Tensor, p: Tensor, prior: Tensor) -> Tensor:
+    """Labels [n, k] of which at most ceil(prior * n) a class are positive: the most probable ones; the rest become 0."""
+    allowed = (prior * len(p)).ceil().long()
+    rank = p.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    return torch.where((values >= 0.5) & (rank >= allowed), 0.0, values)
+
+
+def only_confident(values: Tensor, p: Tensor, threshold: float) -> Tensor:
+    """Labels [n, k], hidden (NaN) where the probability lies between 1 - threshold and threshold."""
+    high = max(threshold, 1 - threshold)
+    return torch.where((p > high) | (p < 1 - high), values, float("nan"))

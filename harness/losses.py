@@ -135,3 +135,19 @@ def require_same_shape(**tensors: Tensor) -> None:
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise ContractViolation(f"Shapes must agree: {listed}.")
+
+
+def nca(logits: Tensor, targets: Tensor, margin: Tensor | None = None) -> Tensor:
+    """NCA on scaled similarities [B, K], batch mean (PODNet, eq. 7).
+
+    With a (scaled) margin, the paper's: log sum_{c != y} e^{s_c} - (s_y - margin), never below 0. Without, the
+    authors' code: s counted from its maximum, and 1 beside the sum over c != y.
+    """
+    own = F.one_hot(targets, logits.shape[1]).bool()
+    if margin is None:
+        logits = logits - logits.amax(dim=1, keepdim=True)
+    positive = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    if margin is None:
+        return (logits.masked_fill(own, 0.0).logsumexp(dim=1) - positive).mean()
+    others = logits.masked_fill(own, torch.finfo(logits.dtype).min / 2).logsumexp(dim=1)
+    return F.relu(others - (positive - margin)).mean()

@@ -1,17 +1,17 @@
 """Stages: what is trained, on which rows, in which order, and how. Plain data that a learner returns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from imbcil.harness.pools import Pool
-from imbcil.harness.samplers import SamplerPlan, Shuffle
+from imbcil.harness.samplers import SamplerPlan, Shuffle, Streams
 from imbcil.harness.settings import Optimisation
 
 if TYPE_CHECKING:
-    from imbcil.harness.batch import Batch, Outputs
+    from imbcil.harness.batch import Batch, Outputs, Phase
 
 LossFunction = Callable[["Batch", "Outputs"], dict[str, Tensor]]
 
@@ -52,3 +52,18 @@ class Stage:
     val: Pool | None = None
     live: tuple[str, ...] = ()
     owner: str = ""
+
+
+def replace_shuffles(stages: Sequence[Stage], sampler: SamplerPlan) -> list[Stage]:
+    """The same stages, with `sampler` where the learner's own shuffle their pool."""
+    return [
+        replace(stage, sampler=sampler)
+        if stage.owner == "learner" and isinstance(stage.sampler, Shuffle)
+        else stage
+        for stage in stages
+    ]
+
+
+def mixed_stage(phase: "Phase", optim: Optimisation, draws: int, ratio: float) -> Stage:
+    """Batches of new data with `draws` independent draws of the memory beside, `ratio` new images for one replayed."""
+    return Stage("train", phase.memory + phase.new, optim, sampler=Streams(draws=draws, ratio=ratio))

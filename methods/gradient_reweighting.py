@@ -45,7 +45,6 @@ class GradientReweighting(Learner):
     needs = Needs(
         head=frozenset({"linear"}), criterion="a regularised softmax with its own class prior", teacher=True
     )
-    presets = {"released": {}, "sound": {}}
     cfg: GradientReweightingConfig
 
     def begin_phase(self, phase: Phase) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase
-from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL
+from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL, only_confident, within_quota
 from imbcil.harness.losses import mean_over, soft_bce_cells, visible_bce
 
 
@@ -158,13 +158,5 @@ class RebLL(Learner):
         if self.cfg.quota:
             values = within_quota(values, p, self.state["prior"][classes])
         if self.cfg.confident:
-            high = max(self.cfg.threshold, 1 - self.cfg.threshold)
-            values = torch.where((p > high) | (p < 1 - high), values, float("nan"))
+            values = only_confident(values, p, self.cfg.threshold)
         self.memory.relabel(slots, classes, values, provenance)
-
-
-def within_quota(values: Tensor, p: Tensor, prior: Tensor) -> Tensor:
-    """Labels [n, k] of which at most ceil(prior * n) a class are positive: the most probable ones; the rest become 0."""
-    allowed = (prior * len(p)).ceil().long()
-    rank = p.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
-    return torch.where((values >= 0.5) & (rank >= allowed), 0.0, values)

@@ -25,7 +25,6 @@ class ClassBalancedLoss(Plugin):
 
     Config = ClassBalancedLossConfig
     slots: ClassVar[tuple[str, ...]] = ("criterion",)
-    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     needs_counts: ClassVar[bool] = True
     source: ClassVar[str] = "Cui et al., CVPR 2019"
     cfg: ClassBalancedLossConfig

@@ -1,14 +1,14 @@
 """Class-balanced sampling: all classes drawn equally often, by n ** q, or step by step so (Kang et al. 2020)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.contract import Learner, Phase, Plugin, Stage
-from imbcil.harness.samplers import Progressive, SamplerPlan, Shuffle, Weighted
+from imbcil.harness.samplers import Progressive, SamplerPlan, Weighted
+from imbcil.harness.stages import replace_shuffles
 
 
 class ClassBalancedSamplingConfig(Frozen):
@@ -26,18 +26,11 @@ class ClassBalancedSampling(Plugin):
 
     Config = ClassBalancedSamplingConfig
     slots: ClassVar[tuple[str, ...]] = ("sampler",)
-    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     source: ClassVar[str] = "Kang et al., ICLR 2020, sec. 3"
     cfg: ClassBalancedSamplingConfig
 
     def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
-        sampler = self.sampler()
-        return [
-            replace(stage, sampler=sampler)
-            if stage.owner == "learner" and isinstance(stage.sampler, Shuffle)
-            else stage
-            for stage in stages
-        ]
+        return replace_shuffles(stages, self.sampler())
 
     def sampler(self) -> SamplerPlan:
         if self.cfg.q is not None:

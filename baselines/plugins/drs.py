@@ -1,14 +1,14 @@
 """Deferred re-sampling: plain training, then class-balanced draws for the last part (Cao et al. 2019)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.contract import Learner, Phase, Plugin, Stage
-from imbcil.harness.samplers import Deferred, Shuffle
+from imbcil.harness.samplers import Deferred
+from imbcil.harness.stages import replace_shuffles
 
 
 class DRSConfig(Frozen):
@@ -23,15 +23,8 @@ class DRS(Plugin):
 
     Config = DRSConfig
     slots: ClassVar[tuple[str, ...]] = ("sampler",)
-    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     source: ClassVar[str] = "Cao et al., NeurIPS 2019, with sampling for weights"
     cfg: DRSConfig
 
     def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
-        sampler = Deferred(self.cfg.start, self.cfg.q)
-        return [
-            replace(stage, sampler=sampler)
-            if stage.owner == "learner" and isinstance(stage.sampler, Shuffle)
-            else stage
-            for stage in stages
-        ]
+        return replace_shuffles(stages, Deferred(self.cfg.start, self.cfg.q))

@@ -22,7 +22,6 @@ class Focal(Plugin):
 
     Config = FocalConfig
     slots: ClassVar[tuple[str, ...]] = ("criterion",)
-    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     source: ClassVar[str] = "Lin et al., ICCV 2017"
     cfg: FocalConfig
 

@@ -36,8 +36,7 @@ class LogitAdjustment(Plugin):
     def design(self, spec: NetSpec) -> NetSpec:
         if self.cfg.form == "loss":
             return spec
-        added = {**spec.calibrators, self.name: CalibratorSpec(active=("test",))}
-        return spec.model_copy(update={"calibrators": added})
+        return spec.with_calibrator(self.name, CalibratorSpec(active=("test",)))
 
     def criterion(self, inner: Criterion) -> Criterion:
         if self.cfg.form != "loss":

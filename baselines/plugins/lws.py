@@ -46,8 +46,7 @@ class LWS(Plugin):
     cfg: LWSConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
-        added = {**spec.calibrators, "lws": CalibratorSpec(active=("test",))}
-        return spec.model_copy(update={"calibrators": added})
+        return spec.with_calibrator("lws", CalibratorSpec(active=("test",)))
 
     def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
         if not stages:

@@ -27,8 +27,7 @@ class TauNorm(Plugin):
     cfg: TauNormConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
-        added = {**spec.calibrators, "tau_norm": CalibratorSpec(active=("test",))}
-        return spec.model_copy(update={"calibrators": added})
+        return spec.with_calibrator("tau_norm", CalibratorSpec(active=("test",)))
 
     def end_phase(self, phase: Phase, learner: Learner) -> None:
         head = learner.net.head

@@ -56,8 +56,7 @@ class TwoStage(Plugin):
     cfg: TwoStageConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
-        lws = CalibratorSpec(tie="class", active=("test",))
-        return spec.model_copy(update={"calibrators": {**spec.calibrators, "lws": lws}})
+        return spec.with_calibrator("lws", CalibratorSpec(active=("test",)))
 
     def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
         if not stages:

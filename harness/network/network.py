@@ -41,6 +41,10 @@ class NetSpec(Frozen):
         """The same network with another head."""
         return self.model_copy(update={"head": ModuleSpec(kind=kind, options=options)})
 
+    def with_calibrator(self, name: str, spec: CalibratorSpec) -> Self:
+        """The same network with one more calibrator, after those it has."""
+        return self.model_copy(update={"calibrators": {**self.calibrators, name: spec}})
+
 
 def starting_spec(backbone: str, options: dict[str, Any]) -> NetSpec:
     """What every learner's design begins with: one backbone and a linear head."""

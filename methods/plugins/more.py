@@ -78,7 +78,6 @@ class MORE(Plugin):
 
     Config = MOREConfig
     slots: ClassVar[tuple[str, ...]] = ("wrap:conv",)
-    labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     needs_counts: ClassVar[bool] = True
     source: ClassVar[str] = "Luo et al., NeurIPS 2025"
     reconstruction: ClassVar[bool] = True

@@ -10,10 +10,9 @@ from bare import a_batch, bare
 from tiny import tiny_runner
 from torch import Tensor
 
-from imbcil.baselines.podnet import nca
 from imbcil.harness.clustering import kmeans
 from imbcil.harness.contract import Phase
-from imbcil.harness.losses import cosine_distance, pod_spatial
+from imbcil.harness.losses import cosine_distance, nca, pod_spatial
 from imbcil.harness.network.backbones import build_backbone
 from imbcil.harness.network.heads import ProxyHead
 from imbcil.harness.network.network import ModuleSpec, NetSpec, freeze

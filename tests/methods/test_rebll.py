@@ -14,9 +14,10 @@ from torch import Tensor
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.batch import Batch, Outputs
 from imbcil.harness.label_quality import recovery
+from imbcil.harness.labels import within_quota
 from imbcil.harness.losses import mean_over, soft_bce, visible_bce
 from imbcil.harness.sweep import load_suite
-from imbcil.methods.rebll import RebLL, RebLLConfig, within_quota
+from imbcil.methods.rebll import RebLL, RebLLConfig
 
 
 def with_settings(**settings: Any) -> Any:
