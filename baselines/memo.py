@@ -3,6 +3,7 @@
 from pydantic import Field
 from torch import Tensor
 
+from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import (
     Batch,
     Group,
@@ -15,6 +16,7 @@ from imbcil.harness.contract import (
     Stage,
 )
 from imbcil.harness.expansion import expand, old_or_new
+from imbcil.harness.network.backbones import can_be_cut
 from imbcil.harness.network.network import ModuleSpec
 
 
@@ -39,6 +41,10 @@ class MEMO(Learner):
 
     def design(self, spec: NetSpec) -> NetSpec:
         whole = spec.backbones[0]
+        if not can_be_cut(whole.kind):
+            raise BadInput(
+                f"memo shares all but a backbone's last stage, and {whole.kind} has none; use a ResNet."
+            )
         trunk = ModuleSpec(kind=whole.kind, options={**whole.options, "part": "stem"})
         return spec.with_backbones(part="tail").model_copy(update={"trunk": trunk})
 

@@ -117,6 +117,11 @@ def kinds() -> list[str]:
     return sorted(BACKBONES)
 
 
+def can_be_cut(kind: str) -> bool:
+    """Whether a backbone has the option `part`: transformers and timm's models are whole."""
+    return not (kind in _TRANSFORMERS or kind == "tresnet_m" or kind.startswith("timm:"))
+
+
 def build_backbone(kind: str, **opts: Any) -> nn.Module:
     """A freshly initialised backbone; weights come from torch's current generator, so call it inside a keyed seed.
 

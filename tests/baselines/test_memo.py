@@ -8,11 +8,12 @@ import torch
 from bare import a_batch, bare
 from tiny import tiny_runner
 
+from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import Phase
-from imbcil.harness.network.backbones import build_backbone, kinds
+from imbcil.harness.network.backbones import build_backbone, can_be_cut, kinds
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", [*filter(can_be_cut, kinds())])
 def test_stem_and_tail_together_are_the_whole_backbone(kind: str) -> None:
     torch.manual_seed(0)
     whole = build_backbone(kind).eval()
@@ -30,6 +31,11 @@ def test_stem_and_tail_together_are_the_whole_backbone(kind: str) -> None:
     got = [*first["maps"], *second["maps"]]
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(got, expected["maps"], strict=True))
     assert first["x"].shape[1] == stem.dim and second["features"].shape[1] == tail.dim == whole.dim
+
+
+def test_a_transformer_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"vit_tiny has none; use a ResNet"):
+        tiny_runner("memo", tmp_path, settings={"backbone.name": "vit_tiny"}).run()
 
 
 def test_parts_are_the_recipes_backbone_with_its_options() -> None:
