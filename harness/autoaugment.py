@@ -120,12 +120,17 @@ def auto_augment(images: Tensor, name: Literal["cifar10", "imagenet"], generator
     return images
 
 
+_RAND_CUTOUT = (0, 2, 4, 7, 9, 11, 13, 16, 18, 20)  # side in pixels by level, whatever the image's size
+_RAND_CUTOUT_COLOUR = (125, 122, 113)
+
+
 def rand_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Two operations of fifteen a sample of uint8 images [B, H, W, 3], each applied with probability 1/2 at a level
     drawn from 1 to 9.
 
-    The rule of the package `randaugment` 1.0.2, which KRT and CSC use; not torchvision's, which always applies both at
-    one level. Its fifteen are AutoAugment's fourteen and a grey square (`cutout`); their ranges are taken from there.
+    The rule and the ranges of the package `randaugment` 1.0.2, which KRT and CSC use; not torchvision's, which always
+    applies both at one level. Its fifteen are AutoAugment's fourteen, where rotations only turn counter-clockwise, and a
+    small square in one colour (`cutout`).
     """
     draws = torch.rand(len(images), 8, generator=generator, dtype=torch.float64)
     centres = torch.rand(len(images), 2, 2, generator=generator, dtype=torch.float64)
@@ -134,31 +139,36 @@ def rand_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     for turn in range(2):
         wanted = (draws[:, turn] * len(names)).long()
         happens = draws[:, 2 + turn] < 0.5
-        level = (draws[:, 4 + turn] * (_LEVELS - 1)).floor() + 1
+        level = (draws[:, 4 + turn] * (_LEVELS - 1)).long() + 1
         sign = torch.where(draws[:, 6 + turn] < 0.5, -1.0, 1.0)
         for number, name in enumerate(names):
             rows = torch.nonzero(happens & (wanted == number))[:, 0]
             if len(rows) == 0:
                 continue
-            share = (level[rows] / (_LEVELS - 1)).float()
             chosen = rows.to(images.device, non_blocking=True)
             if name == "cutout":
-                changed = _grey_square(images[chosen], share * 60 / 331, centres[rows, turn])
+                changed = _coloured_square(images[chosen], level[rows], centres[rows, turn])
             else:
                 operation = OPERATIONS[name]
+                share = (level[rows] / (_LEVELS - 1)).float()
                 strength = operation.weakest + (operation.strongest - operation.weakest) * share
-                changed = operation.apply(
-                    images[chosen], strength * (sign[rows] if operation.signed else 1.0)
-                )
+                either_way = operation.signed and name != "rotate"
+                changed = operation.apply(images[chosen], strength * (sign[rows] if either_way else 1.0))
             images.index_copy_(0, chosen, changed)
     return images
 
 
-def _grey_square(images: Tensor, share: Tensor, centres: Tensor) -> Tensor:
-    """A grey square of `share` [B] of the width around centres [B, 2] in 0..1 (uint8 images [B, H, W, 3])."""
+def _coloured_square(images: Tensor, level: Tensor, centres: Tensor) -> Tensor:
+    """A square of the side that belongs to `level` [B] (an odd one loses a pixel), cut off at the border, around the
+    pixel at `centres` [B, 2] in 0..1 (uint8 images [B, H, W, 3])."""
     height, width = images.shape[1:3]
-    half = (share * width / 2).to(images.device).view(-1, 1)
-    middle = centres.float().to(images.device)
-    down = (torch.arange(height, device=images.device) - middle[:, :1] * height).abs() <= half
-    across = (torch.arange(width, device=images.device) - middle[:, 1:] * width).abs() <= half
-    return images.masked_fill((down[:, :, None] & across[:, None, :])[..., None], ops.GREY)
+    half = torch.tensor(_RAND_CUTOUT)[level].unsqueeze(1) // 2
+    middle = (centres * torch.tensor([height, width], dtype=torch.float64)).long()
+    first = (middle - half).to(images.device, non_blocking=True)
+    behind = (middle + half).to(images.device, non_blocking=True)
+    inside = [
+        (pixels >= first[:, side, None]) & (pixels < behind[:, side, None])
+        for side, pixels in enumerate(torch.arange(n, device=images.device) for n in (height, width))
+    ]
+    square = (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+    return torch.where(square, images.new_tensor(_RAND_CUTOUT_COLOUR), images)

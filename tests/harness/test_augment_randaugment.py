@@ -1,6 +1,9 @@
 """Patch and RandAugment of the multi-label recipe, and that settings from before them keep their identity."""
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 
 from imbcil.harness.augment import AugmentSettings, augment
 from imbcil.harness.autoaugment import OPERATIONS, rand_augment
@@ -37,8 +40,8 @@ def test_each_of_fifteen_operations_is_drawn_about_equally_often(monkeypatch):
     squares = int((rand_augment(images, gen(1)) != images).flatten(1).any(dim=1).sum())
     assert len(seen) == 14
     expected = 6000 * 2 * 0.5 / 15
-    assert all(abs(count - expected) < 5 * expected**0.5 for count in seen.values())
-    assert 0 < squares < 2 * expected  # the fifteenth; the smallest may fall between pixels
+    counts = [*seen.values(), squares]  # a square always shows
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in counts)
 
 
 def test_levels_run_from_one_to_nine(monkeypatch):
@@ -51,6 +54,63 @@ def test_levels_run_from_one_to_nine(monkeypatch):
     monkeypatch.setitem(OPERATIONS, "rotate", OPERATIONS["rotate"]._replace(apply=noted))
     rand_augment(noise(3000, 4), gen(2))
     assert levels == {round(30 * level / 9, 4) for level in range(1, 10)}
+
+
+def once(monkeypatch, name: str, level: int, images: torch.Tensor, sign: int = 1) -> torch.Tensor:
+    """`rand_augment` where every sample draws `name` at `level` first and is then left alone; squares sit in the middle."""
+    number = [*OPERATIONS, "cutout"].index(name)
+    draw = [(number + 0.5) / 15, 0.0, 0.0, 0.9, (level - 0.5) / 9, 0.0, 0.9 if sign > 0 else 0.1, 0.0]
+
+    def drawn(*shape, **options):
+        if shape[1:] == (8,):
+            return torch.tensor(draw, dtype=torch.float64).expand(shape)
+        return torch.full(shape, 0.5, dtype=torch.float64)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "rand", drawn)
+        return rand_augment(images, gen())
+
+
+def pictures(images: torch.Tensor) -> list[Image.Image]:
+    return [Image.fromarray(image.numpy()) for image in images]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("level", range(1, 10))
+def test_rotation_only_turns_counter_clockwise(monkeypatch, level: int, sign: int):
+    images = noise(2, 15)
+    turned = once(monkeypatch, "rotate", level, images, sign)
+    for picture, found in zip(pictures(images), turned, strict=True):
+        expected = picture.rotate(10 * level / 3, fillcolor=(128, 128, 128))
+        assert np.array_equal(found.numpy(), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("level", "side"), [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10), (6, 12), (7, 16), (8, 18), (9, 20)]
+)  # of 2, 4, 7, 9, 11, 13, 16, 18 and 20 pixels asked for
+def test_the_square_has_its_side_in_pixels_at_any_size_and_one_colour(monkeypatch, level: int, side: int):
+    for size in (30, 224):
+        images = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+        painted = once(monkeypatch, "cutout", level, images)[0]
+        low, high = size // 2 - side // 2, size // 2 + side // 2
+        assert (painted[low:high, low:high] == torch.tensor([125, 122, 113])).all()
+        assert int((painted != 0).any(dim=2).sum()) == side**2
+
+
+@pytest.mark.parametrize(("level", "bits", "threshold", "factor"), [(1, 8, 256 * 8 / 9, 0.1), (9, 4, 0, 0.9)])
+def test_other_strengths_are_the_packages_at_its_lowest_and_highest_level(
+    monkeypatch, level: int, bits: int, threshold: float, factor: float
+):
+    images = noise(3, 15)
+    for name, sign, made in (
+        ("posterize", 1, lambda picture: ImageOps.posterize(picture, bits)),
+        ("solarize", 1, lambda picture: ImageOps.solarize(picture, threshold)),
+        ("color", 1, lambda picture: ImageEnhance.Color(picture).enhance(1 + factor)),
+        ("color", -1, lambda picture: ImageEnhance.Color(picture).enhance(1 - factor)),
+    ):
+        found = once(monkeypatch, name, level, images, sign)
+        for picture, changed in zip(pictures(images), found, strict=True):
+            assert np.abs(changed.numpy().astype(int) - np.asarray(made(picture)).astype(int)).max() <= 1
 
 
 def test_the_patch_is_half_of_each_side_in_one_colour():
