@@ -141,6 +141,17 @@ def fill_pseudo(
     return filled, ~filled.isnan()
 
 
+def guessed_labels(
+    p: Tensor, threshold: float, soft: bool = False, prior: Tensor | None = None, confident: bool = False
+) -> Tensor:
+    """What probabilities p [n, k] become as labels: 1 above `threshold`, else 0, or themselves (`soft`); with a `prior` [k]
+    no more positives than `within_quota` allows; `only_confident` ones if asked for."""
+    values = p if soft else (p > threshold).float()
+    if prior is not None:
+        values = within_quota(values, p, prior)
+    return only_confident(values, p, threshold) if confident else values
+
+
 def within_quota(values: Tensor, p: Tensor, prior: Tensor) -> Tensor:
     """Labels [n, k] of which at most ceil(prior * n) a class are positive: the most probable ones; the rest become 0."""
     allowed = (prior * len(p)).ceil().long()

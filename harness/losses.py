@@ -29,6 +29,12 @@ def visible_bce(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where(shown, cells, 0.0)
 
 
+def decay_positives(cells: Tensor, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy `cells` [B, K] of logits against targets in 0..1, with `weight` [B, K] on its positive half
+    -y log p; the negative half stays."""
+    return cells - (1 - weight) * targets * F.softplus(-logits)
+
+
 def asymmetric_loss(logits: Tensor, targets: Tensor, focus: float = 4.0, margin: float = 0.05) -> Tensor:
     """ASL [B, K] against targets {0, 1}, zero where they are NaN: -y log p - (1 - y) p_m^focus log(1 - p_m), where
     p_m = max(p - margin, 0) and no gradient passes the focus (Ben-Baruch et al. 2021, eqs. 5 to 7; KRT's constants)."""
@@ -42,6 +48,11 @@ def asymmetric_loss(logits: Tensor, targets: Tensor, focus: float = 4.0, margin:
 def mean_over(cells: Tensor, shown: Tensor) -> Tensor:
     """Mean of cells [B, K] over those that are shown (bool [B, K]); zero where none is."""
     return torch.where(shown, cells, 0.0).sum() / shown.sum().clamp(min=1)
+
+
+def probability_gap(p: Tensor, targets: Tensor) -> Tensor:
+    """Mean probability [B, K] of positives minus that of negatives; hidden cells (NaN) are neither."""
+    return mean_over(p, targets >= 0.5) - mean_over(p, targets < 0.5)
 
 
 def soft_bce_cells(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

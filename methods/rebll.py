@@ -9,13 +9,12 @@ current one. Form, scope, exponent, thresholds and all weights are choices of th
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase
-from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL, only_confident, within_quota
-from imbcil.harness.losses import mean_over, soft_bce_cells, visible_bce
+from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL, guessed_labels
+from imbcil.harness.losses import decay_positives, mean_over, probability_gap, soft_bce_cells, visible_bce
 
 
 class RebLLConfig(LearnerConfig):
@@ -91,17 +90,16 @@ class RebLL(Learner):
         assert batch.mask is not None
         cfg, logits = self.cfg, out.logits
         new, old = (batch.slot < 0).to(logits.device).unsqueeze(1), self.teacher_logits(batch)
-        plain = visible_bce(logits, batch.targets)
-        cells = plain
+        p = batch.scratch["p"] = logits.detach().sigmoid()
+        cells = plain = visible_bce(logits, batch.targets)
         if cfg.classification_decay:
             known = torch.where(batch.mask, batch.targets, 0.0)
-            cells = plain - (1 - self.decay(logits.detach().sigmoid())) * known * F.softplus(-logits)
+            cells = decay_positives(plain, logits, known, self.decay(p))
         terms = {"cls": mean_over(cells, batch.mask & new)}
         if old is not None:
             terms = {"cls": cfg.alpha * terms["cls"], "kd": (1 - cfg.alpha) * self.distilled(logits, old)}
         if cfg.memory_weight and len(self.memory):
             terms["memory"] = cfg.memory_weight * mean_over(plain, batch.mask & ~new)
-        batch.scratch["p"] = logits.detach().sigmoid()
         return terms
 
     def distilled(self, logits: Tensor, teacher: Tensor) -> Tensor:
@@ -111,7 +109,7 @@ class RebLL(Learner):
         weight = self.decay(q if self.cfg.decided_by == "teacher" else student.detach().sigmoid())
         if self.cfg.scope == "element":
             return (weight * plain).mean()
-        return (plain - (1 - weight) * q * F.softplus(-student)).mean()
+        return decay_positives(plain, student, q, weight).mean()
 
     def decay(self, probability: Tensor) -> Tensor:
         """w(u), one for exponent 0."""
@@ -122,23 +120,16 @@ class RebLL(Learner):
     def after_step(self, batch: Batch) -> None:
         assert batch.mask is not None
         if self.cfg.exponent_kind == "adaptive":
-            p = batch.scratch["p"]
-            high, low = mean_over(p, batch.targets >= 0.5), mean_over(p, batch.targets < 0.5)
-            moved = self.state["exponent"] + self.cfg.rate * (high - low - self.cfg.gap).cpu()
-            self.state["exponent"] = moved.clamp(min=0)
-        last = batch.step == batch.steps - 1
-        if last and self.cfg.when == "epoch" and self.relabels and len(self.memory):
+            step = self.cfg.rate * (probability_gap(batch.scratch["p"], batch.targets) - self.cfg.gap)
+            self.state["exponent"] = (self.state["exponent"] + step.cpu()).clamp(min=0)
+        if batch.step == batch.steps - 1 and self.cfg.when == "epoch" and len(self.memory):
             self.fill_new_columns(self.net.n_classes - self.net.head.splits[-1], self.net.n_classes)
-
-    @property
-    def relabels(self) -> bool:
-        return self.cfg.relabel and self.memory.relabels
 
     def end_phase(self, phase: Phase) -> None:
         if self.cfg.exponent_kind == "adaptive":
             self.tools.log("exponent", float(self.state["exponent"]))
         self.keep_exemplars(phase)
-        if self.relabels and phase.lo and len(self.memory):
+        if phase.lo and len(self.memory):
             fresh = torch.nonzero(self.memory.phase == phase.index).flatten()
             self.fill(fresh, phase.old, self.state["old"], PAST_MODEL)
             self.fill_new_columns(phase.lo, phase.hi)
@@ -150,13 +141,10 @@ class RebLL(Learner):
         self.fill(torch.nonzero(older).flatten(), slice(lo, hi), self.net, CURRENT_MODEL)
 
     def fill(self, slots: Tensor, classes: slice, net: Network, provenance: int) -> None:
-        """Write what `net` makes of exemplars `slots` into columns `classes`."""
-        if not len(slots):
+        """Write what `net` makes of exemplars `slots` into columns `classes`, if anything is relabelled at all."""
+        if not (len(slots) and self.cfg.relabel and self.memory.relabels):
             return
         p = self.tools.sweep(self.memory.pool()[slots], net).logits[:, classes].sigmoid()
-        values = p if self.cfg.labels == "soft" else (p > self.cfg.threshold).float()
-        if self.cfg.quota:
-            values = within_quota(values, p, self.state["prior"][classes])
-        if self.cfg.confident:
-            values = only_confident(values, p, self.cfg.threshold)
+        prior = self.state["prior"][classes] if self.cfg.quota else None
+        values = guessed_labels(p, self.cfg.threshold, self.cfg.labels == "soft", prior, self.cfg.confident)
         self.memory.relabel(slots, classes, values, provenance)

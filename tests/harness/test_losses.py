@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.batch import Batch
-from imbcil.harness.losses import knowledge_distillation, require_same_shape, sigmoid_distillation
+from imbcil.harness.losses import (
+    decay_positives,
+    knowledge_distillation,
+    probability_gap,
+    require_same_shape,
+    sigmoid_distillation,
+)
 from imbcil.harness.tools import base_criterion
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -82,3 +88,24 @@ def test_the_plain_criterion_takes_several_labels_a_row():
     expected = F.binary_cross_entropy(STUDENT[:, 1:3].sigmoid(), targets[:, 1:3], reduction="none")
     torch.testing.assert_close(losses, expected)
     assert losses.shape == (6, 2)
+
+
+def test_decayed_positives_leave_the_negative_half_alone():
+    logits, targets, weight = (
+        torch.tensor([[0.7, -0.2]]),
+        torch.tensor([[0.25, 1.0]]),
+        torch.tensor([[0.5, 0.0]]),
+    )
+    cells = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    p = [1 / (1 + math.exp(-0.7)), 1 / (1 + math.exp(0.2))]
+    expected = [-0.5 * 0.25 * math.log(p[0]) - 0.75 * math.log(1 - p[0]), 0.0]
+    assert decay_positives(cells, logits, targets, weight)[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_gap_is_between_the_means_of_positives_and_negatives_that_are_known():
+    p = torch.tensor([[0.9, 0.4], [0.5, 0.1]])
+    targets = torch.tensor([[1.0, float("nan")], [1.0, 0.0]])
+    assert float(probability_gap(p, targets)) == pytest.approx(0.7 - 0.1)
+    assert float(probability_gap(p, torch.ones(2, 2))) == pytest.approx(
+        0.475
+    )  # no negatives: their mean counts as 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.batch import Batch, Outputs
 from imbcil.harness.label_quality import recovery
-from imbcil.harness.labels import within_quota
+from imbcil.harness.labels import guessed_labels, within_quota
 from imbcil.harness.losses import mean_over, soft_bce, visible_bce
 from imbcil.harness.sweep import load_suite
 from imbcil.methods.rebll import RebLL, RebLLConfig
@@ -188,6 +188,15 @@ def test_a_quota_keeps_the_most_probable_positives():
     p = torch.tensor([[0.9, 0.2], [0.8, 0.6], [0.7, 0.9], [0.1, 0.3]])
     labels = within_quota((p > 0.5).float(), p, torch.tensor([0.5, 0.1]))
     assert labels.tolist() == [[1, 0], [1, 0], [0, 1], [0, 0]]
+
+
+def test_probabilities_become_labels_as_asked_for():
+    p = torch.tensor([[0.9, 0.2], [0.8, 0.6], [0.55, 0.9]])
+    assert guessed_labels(p, 0.7).tolist() == [[1, 0], [1, 0], [0, 1]]
+    assert guessed_labels(p, 0.7, prior=torch.tensor([0.3, 1.0])).tolist() == [[1, 0], [0, 0], [0, 1]]
+    sure = guessed_labels(p, 0.7, soft=True, confident=True)  # from 0.3 to 0.7 nothing is known
+    assert torch.equal(sure.isnan(), torch.tensor([[False, False], [False, True], [True, False]]))
+    assert torch.equal(sure[~sure.isnan()], p[~sure.isnan()])
 
 
 def test_the_adaptive_exponent_follows_the_gap_of_probabilities(tmp_path: Path):
