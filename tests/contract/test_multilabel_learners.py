@@ -33,7 +33,10 @@ def with_plugins() -> list[str]:
     return [*methods, "icarl+more+asl" if "icarl" in NAMES else "replay+more+asl"]
 
 
-SMALL = {"krt": {"krt.embed": 16}, "l3a": {"l3a.width": 32}}  # for the clock's sake
+SMALL = {  # for the clock's sake
+    "krt": {"krt.embed": 16},
+    "l3a": {"l3a.width": 32},
+}
 
 
 def small(name: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -134,12 +137,25 @@ def test_a_multi_label_run_killed_after_any_save_ends_bit_identical(name: str, t
             assert torch.equal(column.nan_to_num(-9), resumed.learner.memory.extras[key].nan_to_num(-9)), key
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_of_older_classes_do_not_change_when_the_network_grows(name: str, tmp_path: Path) -> None:
+    runner = runner_of(name, tmp_path)
+    runner._run_phase()
+    net = runner.learner.net.eval()
+    images = runner.s.train_bank.test_images(torch.arange(8))
+    before = net(images).logits
+    net.grow(2)
+    after = net.eval()(images).logits
+    assert after.shape == (8, 5)
+    torch.testing.assert_close(after[:, :3], before, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", with_plugins())
 def test_a_plug_in_with_several_labels_gives_finite_numbers_and_resumes_bit_identical(
     method: str, tmp_path: Path
 ) -> None:
-    whole, saves = finished_and_counted(method, tmp_path / "whole", scenario=tiny_multi_scenario())
+    whole, saves = finished_and_counted(method, tmp_path / "whole", **small(method))
     for record in whole.s.folder.records():
         assert all(np.isfinite(value) for value in record.metrics.values())
-    kill_after(method, tmp_path / "killed", saves // 2, scenario=tiny_multi_scenario())
-    assert_same_run(whole, finished(method, tmp_path / "killed", scenario=tiny_multi_scenario()))
+    kill_after(method, tmp_path / "killed", saves // 2, **small(method))
+    assert_same_run(whole, finished(method, tmp_path / "killed", **small(method)))
