@@ -65,7 +65,8 @@ class Outputs:
 @dataclass(frozen=True)
 class Phase:
     """All that a learner may know of a phase. `seen_counts` [hi]: training images of each class in its own
-    phase, after the hold-out. Asking for `past` raises PermissionError unless the learner is privileged."""
+    phase, after the hold-out. `names` [hi]: of the classes so far, in order of arrival. Asking for `past` raises
+    PermissionError unless the learner is privileged."""
 
     index: int
     lo: int
@@ -74,6 +75,7 @@ class Phase:
     memory: Pool
     holdout: Pool
     seen_counts: Tensor
+    names: tuple[str, ...] = ()
     _past: Pool | None = None
 
     @property

@@ -121,6 +121,10 @@ class Learner(_Keeper):
         """Whether an image of this run may have several labels."""
         return hasattr(self, "tools") and self.tools.multi
 
+    @classmethod
+    def check_classes(cls, cfg: Any, names: Sequence[str]) -> None:
+        """Before anything is trained: raise BadInput if settings do not suit the classes (all, in order of arrival)."""
+
     def design(self, spec: NetSpec) -> NetSpec:
         """Change the network before it exists: backbone options, head kind, calibrators."""
         return spec

@@ -31,7 +31,7 @@ def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, reso
         "recipe": recipe,
         "preset": plan.preset,
         "parts": [
-            [part.name, part.version, part.cfg.model_dump(mode="json")]
+            [part.name, part.version, part.cfg.model_dump(mode="json", exclude=set(part.cfg.places))]
             for part in (plan.learner, *plan.plugins)
         ],
         "seed": seed,

@@ -42,7 +42,7 @@ def _preset_settings(part: Part, plan: Plan, shipped: Recipe) -> Frozen:
 
 
 def _dump(settings: Frozen) -> dict[str, Any]:
-    return settings.model_dump(mode="json")
+    return settings.model_dump(mode="json", exclude=set(settings.places))
 
 
 def _changes(

@@ -29,6 +29,7 @@ def phase_view(
         memory=memory,
         holdout=holdout,
         seen_counts=train_counts(scenario)[: phase.hi],
+        names=tuple(scenario.class_names[: phase.hi]),
         _past=past if privileged else None,
     )
 

@@ -71,6 +71,7 @@ def plan_request(
             if name not in scenarios:
                 scenarios[name] = build_scenario(settings, data_root=resolved_root(request.data_root))
             recipe.memory.check(len(scenarios[name].order))
+            plan.learner.kind.check_classes(plan.learner.cfg, scenarios[name].class_names)
             check_counts(plan.plugins, train_counts(scenarios[name]).tolist(), scenarios[name].class_names)
             planned.append(plan_run(plan, request, scenarios[name], seed, device, precision, store, weights))
     for sentence in said:  # after everything that could refuse the request

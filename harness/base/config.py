@@ -1,7 +1,7 @@
 """The base of every config model, and validation errors as one sentence."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -10,8 +10,12 @@ from imbcil.harness.base.errors import BadInput, did_you_mean
 
 
 class Frozen(BaseModel):
-    """A config that cannot change after it was read and refuses keys that it does not know."""
+    """A config that cannot change after it was read and refuses keys that it does not know.
 
+    `places`: fields that say where a file lies, which is no part of a run's identity; its content has a field of its own.
+    """
+
+    places: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 

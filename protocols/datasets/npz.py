@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def read_npz(path: Path, size: int | None = None) -> Source:
     Raises BadInput that names the array for pickled objects, wrong shapes, dtypes or label ranges, NaN,
     and for archives that would unpack to far more than they hold. Nothing is ever unpickled.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, NEEDED, ("class_names",))
     images = {split: _images(arrays[f"x_{split}"], f"{path}: x_{split}") for split in SPLITS}
     shapes = {split: array.shape[1:3] for split, array in images.items()}
     if shapes["train"] != shapes["test"]:
@@ -44,7 +45,11 @@ def _fingerprint(path: Path) -> str:
         return "npz:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_arrays(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an .npz by name; `optional` ones only if they are there. Raises BadInput for one that is missing, for
+    pickled objects, damaged files, and archives that would unpack to far more than they hold."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {
@@ -52,10 +57,10 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
             }
-        missing = [name for name in NEEDED if name not in members]
+        missing = [name for name in needed if name not in members]
         if missing:
-            raise BadInput(f"{path}: the array {missing[0]} is missing; wanted are {', '.join(NEEDED)}.")
-        wanted = [*NEEDED, *(["class_names"] if "class_names" in members else [])]
+            raise BadInput(f"{path}: the array {missing[0]} is missing; wanted are {', '.join(needed)}.")
+        wanted = [*needed, *(name for name in optional if name in members)]
         for name in wanted:
             _refuse_bomb(members[name], path)
         with np.load(path, allow_pickle=False) as loaded:
@@ -76,7 +81,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _refuse_bomb(info: zipfile.ZipInfo, path: Path) -> None:
     if info.file_size > LARGEST_ARRAY:
-        raise BadInput(f"{path}: {info.filename} is larger than 4 GiB; give the images as a folder or a CSV.")
+        raise BadInput(f"{path}: {info.filename} is larger than 4 GiB; give images as a folder or a CSV.")
     if info.file_size > max(BOMB_FLOOR, BOMB_RATIO * info.compress_size):
         raise BadInput(
             f"{path}: {info.filename} unpacks to {info.file_size >> 20} MiB, too much for what it holds."
