@@ -7,7 +7,7 @@ from stat import S_ISLNK, S_ISREG
 
 from imbcil.harness.base.errors import BadInput
 
-LARGEST_FILE = 2 << 30  # bytes; a list or annotation beyond it is refused before it is read
+LARGEST_FILE = 2 << 30  # bytes; a file beyond it is refused before it is opened
 
 
 @dataclass
@@ -35,19 +35,21 @@ def checked_path(text: str) -> str | None:
 
 
 def file_fault(root: Path, path: str) -> str | None:
-    """Why the file at `root`/`path` cannot be used: missing, no ordinary file, or a link out of the root."""
+    """Why the file at `root`/`path` cannot be used: missing, no ordinary file, too large, or a link out of the root."""
     place = root / path
     try:
-        mode = place.lstat().st_mode
-        if S_ISLNK(mode):
+        status = place.lstat()
+        if S_ISLNK(status.st_mode):
             if not place.resolve().is_relative_to(root.resolve()):
                 return f"{place} is a link that leads out of {root}"
-            mode = place.stat().st_mode
+            status = place.stat()
     except FileNotFoundError:
         return f"{place} is missing"
     except OSError as error:
         return f"{place} cannot be read: {error.strerror or error}"
-    return None if S_ISREG(mode) else f"{place} is no ordinary file"
+    if not S_ISREG(status.st_mode):
+        return f"{place} is no ordinary file"
+    return _too_large(place, status.st_size, LARGEST_FILE)
 
 
 def check_inside(root: Path, *places: Path) -> None:
@@ -71,11 +73,16 @@ def read_limited(path: Path, most: int = LARGEST_FILE) -> bytes:
         status = path.stat()
         if not S_ISREG(status.st_mode):
             raise BadInput(f"{path} is no ordinary file.")
-        if status.st_size > most:
-            size, limit = status.st_size / 2**30, most / 2**30
-            raise BadInput(
-                f"{path} has {size:.2f} GiB; lists and annotations beyond {limit:.2g} GiB are not read."
-            )
+        if large := _too_large(path, status.st_size, most):
+            raise BadInput(f"{large}.")
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _too_large(path: Path, size: int, most: int) -> str | None:
+    """What to say of a file of `size` bytes where at most `most` are read."""
+    if size <= most:
+        return None
+    limit = f"{most >> 30} GiB" if most >= 2**30 else f"{most >> 20} MiB"
+    return f"{path} has {size / 2**30:.2f} GiB; a file of its kind beyond {limit} is not read"

@@ -137,7 +137,8 @@ def _notes(names: Sequence[str], codes: NDArray[np.uint8], unlabelled: int) -> t
     missing = [clean_name(name) for name, column in zip(names, codes.T, strict=True) if not column.any()]
     notes = [f"No training image shows {', '.join(missing)}."] if missing else []
     if unlabelled:
-        notes.append(f"{unlabelled:,} training images without a label were left out.")
+        images = "image without a label was" if unlabelled == 1 else "images without a label were"
+        notes.append(f"{unlabelled:,} training {images} left out.")
     return tuple(notes)
 
 

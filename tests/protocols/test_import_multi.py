@@ -94,7 +94,7 @@ def test_coco_is_numbered_by_sorted_name_and_read_in_order_of_image_ids(tmp_path
     assert source.class_names == ("apple", "cat", "zebra")
     assert codes(source, "train") == [[0, P, C], [P, 0, P]]  # ids 4 and 9; 30 has no label
     assert codes(source, "test") == [[0, 0, 0], [0, P, 0]]  # a test image without a label stays
-    assert source.notes == ("1 training images without a label were left out.",)
+    assert source.notes == ("1 training image without a label was left out.",)
 
 
 @pytest.mark.parametrize(

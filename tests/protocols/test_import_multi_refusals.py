@@ -13,6 +13,7 @@ from multi_data import KIT, LIST, TRAIN, write_coco, write_kit, write_list, writ
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.datasets.faults import LARGEST_FILE, Faults
 from imbcil.protocols.datasets.readers import read_source
+from imbcil.protocols.datasets.voc import LARGEST_XML
 from imbcil.protocols.library import import_dataset
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]><annotation><object><name>&c;</name></object></annotation>'
@@ -143,17 +144,25 @@ def test_json_of_the_wrong_shape_is_refused_even_when_broken_images_are_skipped(
             read_source("coco", root, 6, None, Faults(skip))
 
 
-def test_annotations_beyond_two_gibibytes_are_refused_unread(tmp_path: Path) -> None:
+def test_files_beyond_two_gibibytes_are_refused_unread(tmp_path: Path) -> None:
     root = write_coco(tmp_path / "mine")
     path = root / "annotations" / "instances_train2017.json"
     os.truncate(path, LARGEST_FILE + 1)  # sparse: takes no space
     with pytest.raises(
-        BadInput, match=r"instances_train2017.json has 2.00 GiB; lists and annotations beyond 2 GiB"
+        BadInput, match=r"instances_train2017.json has 2.00 GiB; a file of its kind beyond 2 GiB is not read"
     ):
         read_source("coco", root, 6, None)
     kit = write_kit(tmp_path / "kit", KIT)
-    os.truncate(kit / "Annotations" / "000005.xml", LARGEST_FILE + 1)
-    with pytest.raises(BadInput, match=r"000005.xml has 2.00 GiB"):
+    (kit / "ImageSets" / "Main" / "trainval.txt").write_text("000005\n000007\n")
+    os.truncate(kit / "Annotations" / "000007.xml", LARGEST_FILE + 1)
+    os.truncate(kit / "JPEGImages" / "000005.jpg", LARGEST_FILE + 1)
+    with pytest.raises(BadInput, match=r"000005.jpg has 2.00 GiB; a file of its kind beyond 2 GiB"):
+        read_source("voc", kit, 6, None)
+    (kit / "ImageSets" / "Main" / "trainval.txt").write_text("000007\n")
+    with pytest.raises(BadInput, match=r"000007.xml has 2.00 GiB; a file of its kind beyond \d+ [GM]iB"):
+        read_source("voc", kit, 6, None)
+    os.truncate(kit / "Annotations" / "000007.xml", LARGEST_XML + 1)
+    with pytest.raises(BadInput, match=r"000007.xml has 0.02 GiB; a file of its kind beyond 16 MiB"):
         read_source("voc", kit, 6, None)
 
 
