@@ -9,6 +9,7 @@ from imbcil.harness.figures.gains import GainCell, gain_figure
 from imbcil.harness.figures.of_run import Draw, run_title
 from imbcil.harness.figures.per_class import read_per_class
 from imbcil.harness.figures.style import checked_path, save_figure
+from imbcil.harness.figures.values import class_value_figure
 from imbcil.harness.figures.weight_norms import weight_norm_figure
 from imbcil.harness.store.layout import Store
 from imbcil.reports.captions import recipe_name, title
@@ -20,7 +21,11 @@ from imbcil.reports.labels import row_label, short_names
 from imbcil.reports.plan import load_gain_layout
 from imbcil.reports.request import Choice, require_store
 
-FIGURES: dict[str, Draw] = {"weight-norms": weight_norm_figure, "forgetting": forgetting_figure}
+FIGURES: dict[str, Draw] = {
+    "weight-norms": weight_norm_figure,
+    "forgetting": forgetting_figure,
+    "per-class": class_value_figure,
+}
 MOST_ROWS = 8  # learners in one figure of a column's width
 
 

@@ -15,7 +15,7 @@ PROGRAM = "imbcil-bench"
 COMMANDS = {  # each is imbcil.harness.cli.<name>.command; the words are its line in --help
     "run": "Train learners on a protocol; a stopped run continues.",
     "table": "Results of finished runs beside the published ones.",
-    "plot": "Figures of finished runs: weight norms, forgetting, gains of plug-ins.",
+    "plot": "Figures of runs: classes, predictions, weight norms, forgetting, gains.",
     "export": "Finished runs as one small CSV file.",
     "sweep": "A suite's grid of runs, such as dgr-ablation.",
     "status": "Runs of the store and how far they are.",

@@ -25,6 +25,7 @@ class PerClass:
     counts: Ints  # [C], training images before the hold-out
     arrival: Ints  # [C], phase of arrival
     groups: tuple[str, ...]  # [C]: many, medium, few; head, medium, tail
+    names: tuple[str, ...]  # [C]
 
     @property
     def phases(self) -> int:
@@ -65,14 +66,14 @@ def _parsed(rows: list[dict[str, str]]) -> PerClass:
         raise ValueError("sizes that no run has")
     values, norms = np.full((phases, classes), np.nan), np.full((phases, classes), np.nan)
     counts, arrival = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-    groups = [""] * classes
+    groups, names = [""] * classes, [""] * classes
     for row in rows:
         phase, number = int(row["phase"]), int(row["class_id"])
         values[phase, number] = _number(row[measure])
         norms[phase, number] = _number(row.get("weight_norm", ""))
         counts[number], arrival[number] = int(row["train_count"]), int(row["arrival_phase"])
-        groups[number] = row["group"]
-    return PerClass(MEASURES[measure], values, norms, counts, arrival, tuple(groups))
+        groups[number], names[number] = row["group"], row["name"]
+    return PerClass(MEASURES[measure], values, norms, counts, arrival, tuple(groups), tuple(names))
 
 
 def _number(text: str) -> float:

@@ -25,6 +25,10 @@ GROUPS = {  # colour and marker, so that neither is needed alone
     "head": ("#0072B2", "o"),
     "tail": ("#CC79A7", "^"),
 }
+LEARNERS = (  # colour and marker of each learner in one panel: Okabe and Ito again
+    ("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
+    ("#000000", "X"), ("#8C6D00", "<"),
+)  # fmt: skip
 SETTINGS = {
     "font.size": SMALL,
     "axes.titlesize": SMALL + 0.5,
@@ -95,8 +99,9 @@ def wrapped(label: str, width: float) -> str:
     return textwrap.fill(label, max(int(width * 16), 8))  # letters of this size take about 1/16 inch
 
 
-def legend_below(figure: "Figure", handles: "Sequence[Patch | object]") -> None:
+def legend_below(figure: "Figure", handles: "Sequence[Patch | object]", columns: int | None = None) -> None:
+    """Under the panels, in one line unless `columns` says otherwise."""
     figure.legend(
-        handles=list(handles), loc="outside lower center", ncols=len(handles), frameon=False,
+        handles=list(handles), loc="outside lower center", ncols=columns or len(handles), frameon=False,
         handletextpad=0.3, columnspacing=1.2, borderaxespad=0.2,
     )  # fmt: skip

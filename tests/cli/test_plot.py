@@ -26,7 +26,7 @@ def with_table(folder):
     return folder
 
 
-@pytest.mark.parametrize("name", ["forgetting", "weight-norms"])
+@pytest.mark.parametrize("name", ["forgetting", "weight-norms", "per-class"])
 def test_a_figure_is_drawn_and_its_runs_are_named(cli, store, tmp_path, name):
     done = cli("plot", name, "--out", "figure.svg")
     assert (done.returncode, done.stdout) == (0, "")
@@ -64,3 +64,10 @@ def test_runs_of_several_kinds_are_refused_with_the_options_that_part_them(cli, 
     assert "choose with --column lfh-5 or lfs-10, --recipe paper or paper-quarter" in done.stderr
     with_table(add_run(store, "bic", memory="2000"))
     assert "with --run" in cli("plot", "forgetting", "--column", "lfs-10").stderr
+
+
+def test_predictions_of_a_run_that_is_not_there_or_has_one_label_an_image_cost_one_sentence(cli, store):
+    (key, *_) = [f.path.name for f in store.runs()]
+    for asked, said in ((key, "have one label each"), ("nowhere", "There is no run nowhere")):
+        done = cli("plot", "predictions", asked)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

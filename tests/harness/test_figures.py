@@ -15,6 +15,7 @@ from imbcil.harness.figures.gains import GainCell, gain_figure
 from imbcil.harness.figures.of_run import draw_run_figures, run_title
 from imbcil.harness.figures.per_class import read_per_class
 from imbcil.harness.figures.style import NEW, OLD, save_figure
+from imbcil.harness.figures.values import class_value_figure
 from imbcil.harness.figures.weight_norms import weight_norm_figure
 
 HEADER = "phase,class_id,label,name,arrival_phase,train_count,group,accuracy,weight_norm"
@@ -83,6 +84,29 @@ def test_learners_stand_side_by_side_on_the_same_axes(run):
     assert titles[:3] == [f"{name}\nmean 32.5, ρ +1.00" for name in ("icarl", "replay", "wa")]
     assert len({axes.get_ylim() for axes in figure.axes[:3]}) == 1
     assert figure.get_figwidth() * 2.54 == approx(8.5)
+
+
+def test_each_class_has_its_value_of_the_last_phase_in_order_of_arrival(run):
+    found = read_per_class(run)
+    figure = class_value_figure({"icarl": found, "replay": found}, "t")
+    (axes,) = figure.axes
+    icarl, replay = axes.collections[:2]
+    points = icarl.get_offsets()
+    assert points.compressed().tolist() == [50, 0, 15, 1, 99, 3]  # c has no value
+    assert (icarl.get_facecolor() != replay.get_facecolor()).any()
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["a (300)", "b (5)", "c (50)", "d (20)"]
+    assert axes.get_ylim() == (3.5, -0.5)  # the first on top
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("-", (0, 2))]
+    assert [line.get_ydata()[0] for line in axes.get_lines()] == [1.5, 2.5]  # borders of phases
+    assert icarl.get_label() == "icarl, mean 54.7"
+    assert axes.get_xlabel() == "accuracy after the last phase (%)"
+
+
+def test_more_classes_than_can_be_named_still_make_a_figure(run):
+    write(run, [f"0,{c},{c},x,0,{c},few,50,1.0" for c in range(1000)])
+    figure = class_value_figure({"icarl": read_per_class(run)}, "t")
+    assert figure.get_figheight() < 16 and not figure.axes[0].get_yticklabels()
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
