@@ -17,7 +17,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
+from imbcil.harness.network.backbones import build_backbone
 from imbcil.harness.planning import plan_request
 from imbcil.harness.request import RunRequest
 from imbcil.harness.runner import Runner
@@ -108,6 +111,58 @@ def run_harness(view: RunView, **asked: object) -> None:
 def harness(phase: int = 0, warm_up: int = 1, **asked: object) -> Callable[[Done], None]:
     """A job for `in_turns`: the epochs of one phase of a run."""
     return lambda done: run_harness(Watch(done, phase, warm_up), **asked)
+
+
+def loader_loop(
+    pictures: "Dataset[tuple[Tensor, object]]",
+    workers: int,
+    batch: int,
+    backbone: str,
+    classes: int,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimiser: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
+) -> Callable[[Done], None]:
+    """A job for `in_turns`: the usual training loop around a DataLoader, eager, in float32 and NCHW."""
+
+    def work(done: Done) -> None:
+        loader = DataLoader(
+            pictures, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        )
+        net = build_backbone(backbone)
+        head = nn.Linear(net.dim, classes)
+        steps = optimiser([*net.parameters(), *head.parameters()])
+
+        def epoch() -> int:
+            seen = 0
+            for images, labels in loader:
+                value = loss(head(net(images)["features"]), labels)
+                steps.zero_grad()
+                value.backward()
+                steps.step()
+                seen += len(images)
+            return seen
+
+        epoch()
+        while True:
+            done(timed(epoch))
+
+    return work
+
+
+def against_todays_way(
+    rounds: int,
+    title: str,
+    ours: dict[str, Callable[[Done], None]],
+    today: Callable[[int], Callable[[Done], None]],
+    asked: str,
+) -> None:
+    """Print the rates of `ours` over the faster of `today` (number of worker processes -> job)."""
+    workers = (0,) if CPU_CLOCK else (0, 2)
+    theirs = {f"DataLoader, {count} workers": today(count) for count in workers}
+    rates = dict(zip((*ours, *theirs), in_turns(rounds, *ours.values(), *theirs.values()), strict=True))
+    faster = max(theirs, key=lambda name: median(rates[name]))
+    rows = [ratio_row(f"{name} / {faster}", rates[name], rates[faster], asked) for name in ours]
+    print_table(title, ("harness / today's way", "harness/s", "today/s", "ratio", "spread", "asked"), rows)
 
 
 def ratio_row(name: str, above: Sequence[float], below: Sequence[float], target: str) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """DER++, PRS and OCDM: stored logits, admission and eviction, and the label distribution of the memory."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +129,3 @@ def test_the_memory_is_offered_each_image_once_whatever_the_epochs(name: str, tm
 
     assert torch.equal(seen(1), seen(2))
     assert seen(1).tolist() == tiny_multi_scenario().raw_counts.tolist()
-
-
-def test_a_thousand_of_twenty_thousand_rows_take_less_than_ten_seconds():
-    n = 4000  # a fifth of the stream in a fifth of the time
-    labels = long_tailed(n, 80)
-    started = time.process_time()
-    partitioned(labels, 0, 1000, np.zeros(80), np.random.default_rng(0).random((n, 2)), -0.03)
-    assert time.process_time() - started < 2
-    seen, ties, rows = np.zeros(80), np.random.default_rng(0).random(n), list[int]()
-    started = time.process_time()
-    for start in range(0, n, 12):
-        fresh = range(start, min(start + 12, n))
-        seen += labels[list(fresh)].sum(axis=0)
-        rows = nearest(labels, [*rows, *fresh], 1000, seen, 0.0, ties)
-    assert time.process_time() - started < 2
