@@ -1,0 +1,45 @@
+"""Whose word stands in a relabelled memory: each filled cell against the network of that phase, asked anew."""
+
+from pathlib import Path
+
+import torch
+from tiny import tiny_multi_scenario, tiny_runner
+from torch import Tensor
+
+from imbcil.harness.network.network import Network, freeze
+from imbcil.harness.runner import Runner
+
+BLOCK = torch.tensor([0, 0, 0, 1, 2, 2])  # phase of each column
+
+
+def networks_of_each_phase(runner: Runner) -> list[Network]:
+    nets = []
+    for _ in range(3):
+        runner._run_phase()
+        nets.append(freeze(runner.learner.net))
+    return nets
+
+
+def said_by(net: Network, runner: Runner) -> Tensor:
+    """Labels above one half [M, K] of the memory's images, from pixels, one image at a time."""
+    images = runner.s.train_bank.test_images(runner.learner.memory.index)
+    with torch.no_grad():
+        return torch.cat([net(image[None]).logits for image in images]) > 0
+
+
+def test_every_filled_cell_is_what_the_network_of_its_phase_says_of_the_image(tmp_path: Path) -> None:
+    runner = tiny_runner("rebll", tmp_path, scenario=tiny_multi_scenario())
+    said = [said_by(net, runner) for net in networks_of_each_phase(runner)]
+    memory = runner.learner.memory
+    checked = {2: 0, 3: 0}
+    for row, (came, prov) in enumerate(zip(memory.phase.tolist(), memory.extras["prov"], strict=True)):
+        for column, block in enumerate(BLOCK.tolist()):
+            if prov[column] <= 1:
+                continue
+            speaker = (
+                came - 1 if block < came else block
+            )  # the past model of the row's phase, or the column's own
+            found = bool(memory.extras["targets"][row, column])
+            assert found == bool(said[speaker][row, column]), (row, column)
+            checked[int(prov[column])] += 1
+    assert min(checked.values()) >= 10
