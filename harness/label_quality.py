@@ -10,10 +10,12 @@ from torch import Tensor
 from imbcil.harness.batch import Phase
 from imbcil.harness.contract import Learner
 from imbcil.harness.images import ImageBank
-from imbcil.harness.labels import GIVEN, HIDDEN, LabelFirewall
+from imbcil.harness.labels import CURRENT_MODEL, GIVEN, HIDDEN, PAST_MODEL, LabelFirewall
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.runtime import evaluation_batch
 from imbcil.harness.tools import evaluation_mode
+
+WRITERS = {"past": PAST_MODEL, "current": CURRENT_MODEL}
 
 
 def recovery(claimed: Tensor, truth: Tensor, hidden: Tensor) -> dict[str, float]:
@@ -27,13 +29,19 @@ def recovery(claimed: Tensor, truth: Tensor, hidden: Tensor) -> dict[str, float]
 
 
 def memory_quality(firewall: LabelFirewall | None, memory: Memory) -> dict[str, float]:
-    """`relabel_*` of the memory after a phase; empty where no cell was relabelled."""
+    """`relabel_*` of the memory after a phase; empty where no cell was relabelled. `relabel_past_*` and
+    `relabel_current_*`: of the cells alone that a past model filled, or the model of the column's own phase."""
     prov = memory.extras.get("prov")
     if firewall is None or prov is None or not bool((prov > GIVEN).any()):
         return {}
     truth, ignored = firewall.truth(memory.index)
     labels = memory.visible_targets()
     found = recovery((prov > GIVEN) & (labels >= 0.5), truth == 1, (prov != GIVEN) & ~ignored)
+    for name, writer in WRITERS.items():
+        of_it = recovery(labels >= 0.5, truth == 1, (prov == writer) & ~ignored)
+        found |= {
+            f"{name}_{rate}": of_it[rate] for rate in ("precision", "fpr", "negatives") if rate in of_it
+        }
     shares = {"filled": prov > GIVEN, "unknown": prov == HIDDEN}
     found |= {name: 100 * float(cells.float().mean()) for name, cells in shares.items()}
     return {f"relabel_{name}": value for name, value in found.items()}

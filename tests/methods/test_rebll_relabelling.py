@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from tiny import tiny_multi_scenario, tiny_runner
 from torch import Tensor
@@ -43,3 +44,20 @@ def test_every_filled_cell_is_what_the_network_of_its_phase_says_of_the_image(tm
             assert found == bool(said[speaker][row, column]), (row, column)
             checked[int(prov[column])] += 1
     assert min(checked.values()) >= 10
+
+
+def test_false_positives_of_past_and_current_models_are_counted_apart(tmp_path: Path) -> None:
+    runner = tiny_runner("rebll", tmp_path, scenario=tiny_multi_scenario())
+    runner.run()
+    memory, firewall = runner.learner.memory, runner.s.firewall
+    assert firewall is not None
+    truth, found = firewall.truth(memory.index)[0], runner.s.folder.records()[-1].metrics
+    written = memory.extras["targets"] == 1
+    for name, provenance in (("past", 2), ("current", 3)):
+        cells = (memory.extras["prov"] == provenance) & (truth == 0)
+        assert found[f"phase/relabel_{name}_negatives"] == cells.sum() > 0
+        assert found[f"phase/relabel_{name}_fpr"] == pytest.approx(
+            100 * float((written & cells).sum() / cells.sum())
+        )
+    both = [found[f"phase/relabel_{name}_negatives"] for name in ("past", "current")]
+    assert sum(both) == found["phase/relabel_negatives"]
