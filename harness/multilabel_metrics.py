@@ -103,6 +103,7 @@ def multilabel_phase_metrics(
     found: dict[str, float] = {
         "map": _mean(now),
         "map_legacy": float(np.where(np.isnan(now), 0.0, now).mean()),
+        "map_chance": _mean(_prevalence(targets[seen])),
         "classes_without_positives": float(np.isnan(now).sum()),
         "map_base": _view(scores[primary], targets, phase_of_class == 0),
         "map_new": _view(scores[primary], targets, phase_of_class == phase_of_class.max()),
@@ -118,6 +119,12 @@ def multilabel_phase_metrics(
     found |= _forgetting(now, history, phase_of_class, counts)
     found |= {f"{name}/map": _mean(per_class_ap(scores[name], targets)) for name in others}
     return {f"phase/{name}": float(value) for name, value in found.items() if np.isfinite(value)}
+
+
+def _prevalence(targets: Bytes) -> Floats:
+    """Share of positives of each class [K] in percent, which is what scores by chance are worth; NaN without one."""
+    positives, cells = (targets == 1).sum(axis=0), (targets != IGNORED).sum(axis=0)
+    return np.where(positives > 0, 100 * positives / np.maximum(cells, 1), np.nan)
 
 
 def _view(scores: Scores, targets: Bytes, classes: NDArray[np.bool_]) -> float:

@@ -27,6 +27,7 @@ MEASURES = {
     "of1_t0.5": "OF1 (%): F1 over all classes pooled, labels above 0.5 of the sigmoid",
     "map": "mean average precision (%) over the classes seen so far",
     "map_legacy": "mean average precision (%), classes without a positive test image counted as 0",
+    "map_chance": "mean average precision (%) that is to be expected of scores by chance: the mean share of positives",
     "map_base": "mean average precision (%) of the first phase's classes on their images",
     "map_new": "mean average precision (%) of the newest phase's classes on their images",
     "map_head": "mean average precision (%) of classes with 100 training positives or more",

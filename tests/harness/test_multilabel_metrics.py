@@ -86,6 +86,17 @@ def test_a_class_without_positives_is_left_out_and_counted():
     assert found["phase/of1_t0.5"] < without["phase/of1_t0.5"]  # its false positives count
 
 
+def test_chance_is_worth_the_mean_share_of_positives():
+    assert metrics(logits(HAND), HAND_TARGETS)["phase/map_chance"] == pytest.approx(100 * (3 + 2 + 2) / 15)
+    targets = (np.random.default_rng(1).random((20_000, 3)) < [0.3, 0.1, 0.02]).astype(np.uint8)
+    found = metrics(np.random.default_rng(2).normal(size=targets.shape).astype(np.float32), targets)
+    assert found["phase/map_chance"] == pytest.approx(found["phase/map"], rel=0.05)  # AP of scores by chance
+    targets[:, 2] = 0  # without a positive it is in neither mean
+    both = metrics(np.zeros(targets.shape, np.float32), targets)["phase/map_chance"]
+    seen = targets[targets.any(axis=1)]
+    assert both == pytest.approx(100 * seen[:, :2].mean())
+
+
 def test_no_prediction_at_all_is_zero_and_not_undefined():
     found = metrics(np.full((5, 3), -9, dtype=np.float32), HAND_TARGETS)
     assert found["phase/of1_t0.8"] == found["phase/cf1_mean_t0.8"] == found["phase/cf1_harmonic_t0.8"] == 0
