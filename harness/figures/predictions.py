@@ -52,7 +52,7 @@ def prediction_figure(
         _draw(axes, image, mine, side)
     for axes in panels[len(images) :]:
         axes.set_axis_off()
-    figure.get_layout_engine().set(hspace=0.02, wspace=0.02)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", hspace=0.02, wspace=0.02)
     figure.suptitle(heading)
     signs = "+ right   x wrong   - missed   ... of a later class"
     figure.supxlabel(f"said above {threshold:g}:   {signs}", fontsize=6)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 
 from imbcil.harness.figures.per_class import PerClass
 from imbcil.harness.figures.style import LEARNERS, SETTINGS, legend_below, new_figure, wrapped
@@ -48,13 +49,13 @@ def class_value_figure(runs: Mapping[str, PerClass], title: str) -> "Figure":
     return figure
 
 
-def _name_classes(axes: "Axes", run: PerClass, unmeasured: np.ndarray) -> None:
+def _name_classes(axes: "Axes", run: PerClass, unmeasured: NDArray[np.bool_]) -> None:
     classes = len(run.counts)
     axes.set_ylim(classes - 0.5, -0.5)
     if classes <= MOST_NAMES:
         names = [f"{name} ({count:,})" for name, count in zip(run.names, run.counts.tolist(), strict=True)]
         axes.set_yticks(range(classes), names)
-        for row in np.flatnonzero(unmeasured):
+        for row in np.flatnonzero(unmeasured).tolist():
             axes.text(0, row, "-", va="center", ha="center", color="0.4")
     else:
         axes.set_yticks([])
