@@ -12,6 +12,7 @@ from tiny import MULTI_TEST, SIZES, all_scores, tiny_multi_scenario, tiny_runner
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.base.registry import learner_names, load_learner, plugin_names
 from imbcil.harness.runner import Runner
+from imbcil.harness.sweep import load_suite
 
 NAMES = [name for name in learner_names() if "multi" in load_learner(name).needs.labels]
 TEACHES = [name for name in NAMES if load_learner(name).needs.teacher]
@@ -60,6 +61,15 @@ def poison(runner: Runner) -> int:
         firewall._truth[rows, phase.lo : phase.hi] = float("nan")
         planted += len(rows) * (phase.hi - phase.lo)
     return planted
+
+
+def test_the_suite_of_multi_label_tables_has_every_learner() -> None:
+    rows = load_suite("mlcil").rows
+    assert {row.method for row in rows} == set(NAMES)
+    assert [row.set for row in rows if row.method == "rebll"] == [
+        {"rebll.exponent": 0, "rebll.relabel": False},
+        {},
+    ]
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
