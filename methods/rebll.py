@@ -82,7 +82,8 @@ class RebLL(Learner):
     def begin_phase(self, phase: Phase) -> None:
         super().begin_phase(phase)
         if "exponent" not in self.state:
-            self.state |= {"exponent": torch.tensor(self.cfg.exponent), "images": 0}
+            start = torch.tensor(self.cfg.exponent, device=self.net.head.weight.device)
+            self.state |= {"exponent": start, "images": 0}
         self.state["images"] += len(phase.new)
         self.state["prior"] = (phase.seen_counts / self.state["images"]).clone()
 
@@ -118,10 +119,9 @@ class RebLL(Learner):
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
-        assert batch.mask is not None
         if self.cfg.exponent_kind == "adaptive":
             step = self.cfg.rate * (probability_gap(batch.scratch["p"], batch.targets) - self.cfg.gap)
-            self.state["exponent"] = (self.state["exponent"] + step.cpu()).clamp(min=0)
+            self.state["exponent"] = (self.state["exponent"] + step).clamp(min=0)
         if batch.step == batch.steps - 1 and self.cfg.when == "epoch" and len(self.memory):
             self.fill_new_columns(self.net.n_classes - self.net.head.splits[-1], self.net.n_classes)
 
