@@ -9,6 +9,7 @@ from torch import Tensor
 
 from imbcil.harness.network.network import Network, freeze
 from imbcil.harness.runner import Runner
+from imbcil.harness.sweep import load_suite
 
 BLOCK = torch.tensor([0, 0, 0, 1, 2, 2])  # phase of each column
 
@@ -61,3 +62,15 @@ def test_false_positives_of_past_and_current_models_are_counted_apart(tmp_path: 
         )
     both = [found[f"phase/relabel_{name}_negatives"] for name in ("past", "current")]
     assert sum(both) == found["phase/relabel_negatives"]
+
+
+def test_the_ablation_has_every_rule_of_relabelling_for_each_memory() -> None:
+    rules: dict[str, set[str]] = {}
+    for row in load_suite("rebll-ablation").rows:
+        if row.set["rebll.relabel"]:
+            extra = {name.removeprefix("rebll.") for name in row.set} & {"quota", "confident"}
+            rules.setdefault(row.set["memory.budget"], set()).add("+".join(extra) or "threshold")
+    assert rules == {
+        "1000": {"threshold", "quota", "confident"},
+        "20/class": {"threshold", "quota", "confident"},
+    }
