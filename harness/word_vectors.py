@@ -64,7 +64,8 @@ def _of_class(name: str, found: Vectors, path: Path) -> NDArray[np.float32]:
     missing = [word for word in _words(name) if word not in found]
     if missing or not _words(name):
         raise BadInput(f"{path} has no vector for the class {name!r}; add a line with its name.")
-    return np.mean([found[word] for word in _words(name)], axis=0, dtype=np.float32)
+    mean: NDArray[np.float32] = np.mean([found[word] for word in _words(name)], axis=0, dtype=np.float32)
+    return mean
 
 
 def _words(name: str) -> list[str]:
