@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from imbcil.harness.contract import Batch, Group, Learner, LearnerConfig, Needs, Outputs, Phase, Stage
 from imbcil.harness.losses import knowledge_distillation, require_same_shape
-from imbcil.harness.network.network import clone, freeze
+from imbcil.harness.network.network import Network, clone, freeze
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -64,9 +65,9 @@ class FOSTER(Learner):
         ]
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
-        old = self.teacher_logits(batch)
-        if old is None:
+        if "old" not in self.state:
             return {"ce": self.classify(batch, out.logits).mean()}
+        old = self.old_logits(out)
         n_phases = len(self.net.head.splits)
         weights = count_weights(batch.counts, self.cfg.beta1[min(n_phases - 2, len(self.cfg.beta1) - 1)])
         kd = knowledge_distillation(out.logits[:, : old.shape[1]], old, self.cfg.temperature)
@@ -75,6 +76,14 @@ class FOSTER(Learner):
             "aux": self.classify(batch, out.extras["aux"]).mean(),
             "kd": self.cfg.distillation * kd,
         }
+
+    @torch.no_grad()
+    def old_logits(self, out: Outputs) -> Tensor:
+        """The old model's logits [B, K_old]: its backbone is the first of the two and frozen, so its features are there
+        already."""
+        old: Network = self.state["old"]
+        features = out.features[:, : old.dim]
+        return old.calibrated(Outputs(old.head(features, [])["logits"], features), "teacher")
 
     def start_compression(self) -> None:
         """The student: the old network, grown by the new classes."""

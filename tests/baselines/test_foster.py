@@ -64,6 +64,7 @@ def boosting() -> tuple[Any, Any]:
     learner.state["old"] = freeze(learner.net)
     learner.net.add_backbone(aux=5)
     learner.net.grow(2)
+    learner.net.backbones[0].eval()  # as the harness has frozen parts
     return learner, batch
 
 
@@ -81,6 +82,27 @@ def test_boosting_divides_logits_by_the_weights_in_the_cross_entropy_alone() -> 
     assert terms["kd"].item() == pytest.approx(
         knowledge_distillation(out.logits[:, :3], old).item(), rel=1e-5
     )
+
+
+def test_boosting_asks_the_old_model_without_running_its_backbone_again(tmp_path: Path) -> None:
+    runner = tiny_runner("foster", tmp_path)
+    learner, found = runner.learner, []
+    original = learner.old_logits  # type: ignore[attr-defined]
+
+    def watched(batch: Any, out: Any) -> Any:
+        calls: list[int] = []
+        if "old" in learner.state:
+            backbone = learner.state["old"].backbones[0]
+            hook = backbone.register_forward_hook(lambda *_: calls.append(1))
+            terms = type(learner).loss(learner, batch, out)
+            hook.remove()
+            found.append((len(calls), torch.equal(original(out), learner.teacher_logits(batch))))
+            return terms
+        return type(learner).loss(learner, batch, out)
+
+    object.__setattr__(learner, "loss", watched)
+    runner.run()
+    assert found and set(found) == {(0, True)}
 
 
 def test_the_second_backbone_starts_as_the_first_and_old_rows_keep_their_old_columns() -> None:
