@@ -8,7 +8,7 @@ from torch import Tensor
 from imbcil.harness.batch import Phase
 from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.pools import Pool
-from imbcil.harness.settings import MemorySettings
+from imbcil.harness.settings import MemorySettings, Optimisation
 from imbcil.protocols.scenario import Scenario
 
 
@@ -84,14 +84,16 @@ def train_counts(scenario: Scenario) -> Tensor:
     return torch.bincount(ids, minlength=len(scenario.order)).float()
 
 
-def phase_steps(scenario: Scenario, epochs: int, batch: int, memory: MemorySettings) -> list[int]:
+def phase_steps(scenario: Scenario, train: Optimisation, memory: MemorySettings) -> list[int]:
     """Steps of each phase of plain replay: what the decision to compile and the time left go by."""
     counts = train_counts(scenario)
     per_class = memory.per_class or (memory.total or 0) // max(len(scenario.order), 1)
     kept = [int(counts[: phase.lo].clamp(max=per_class).sum()) for phase in scenario.phases]
+    first = train.in_first_phase() if len(scenario.phases) > 1 else train
+    epochs = [first.epochs] + [train.epochs] * (len(scenario.phases) - 1)
     return [
-        -(-(len(phase.train) + old) // batch) * epochs
-        for phase, old in zip(scenario.phases, kept, strict=True)
+        -(-(len(phase.train) + old) // train.batch) * times
+        for phase, old, times in zip(scenario.phases, kept, epochs, strict=True)
     ]
 
 

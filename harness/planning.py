@@ -122,7 +122,7 @@ def _weights_info(weights: Weights, info: RunInfo) -> dict[str, Any]:
 def planned_images(plan: Plan, scenario: Scenario) -> int:
     """Images through the backbone in a whole run of plain replay."""
     train = plan.recipe.train.divided(plan.recipe.epochs_divisor)
-    return sum(phase_steps(scenario, train.epochs, train.batch, plan.recipe.memory)) * train.batch
+    return sum(phase_steps(scenario, train, plan.recipe.memory)) * train.batch
 
 
 def describe_run(

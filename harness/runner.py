@@ -78,8 +78,7 @@ class Runner:
         self.saved_at = time.monotonic()
         self.costs = Costs(setting.runtime.device)
         self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
-        train, memory = setting.recipe.train, setting.recipe.memory
-        self.pace = Pace(phase_steps(setting.scenario, train.epochs, train.batch, memory))
+        self.pace = Pace(phase_steps(setting.scenario, setting.recipe.train, setting.recipe.memory))
         self.stage_count = 1
         self._equip()
 
@@ -158,7 +157,7 @@ class Runner:
         learner, opened = self.learner, self.place.open_stage
         self.place.open_stage = None
         key = (self.seed, phase.index, stage.name)
-        stage = _reduced(stage, self.s.recipe.epochs_divisor)
+        stage = self._scheduled(stage, phase)
         if opened is None:
             with seeded(*key, "begin"):
                 if stage.begin is not None:
@@ -199,6 +198,13 @@ class Runner:
                 stage.end()
         learner.net.requires_grad_(True)
         learner.tools.net = learner.net
+
+    def _scheduled(self, stage: Stage, phase: Phase) -> Stage:
+        """The stage with the recipe's divisor, and as long as `first_phase` says where it opens several phases."""
+        optim = stage.optim.divided(self.s.recipe.epochs_divisor)
+        if phase.index == 0 and len(self.s.scenario.phases) > 1 and stage.owner == "learner":
+            optim = optim.in_first_phase()
+        return replace(stage, optim=optim)
 
     def _allow_gradients(self, stage: Stage) -> None:
         net = self.learner.net
@@ -289,7 +295,3 @@ class Runner:
             checked_means(context.position.sums, max(context.position.step, 1), context)
         resume.save(self.checkpoints, self.place, self.learner, self.plugins, self.costs, context)
         self.saved_at = time.monotonic()
-
-
-def _reduced(stage: Stage, divisor: int) -> Stage:
-    return replace(stage, optim=stage.optim.divided(divisor))

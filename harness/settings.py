@@ -22,6 +22,7 @@ class Optimisation(Frozen):
 
     kind: Literal["sgd", "adam"] = "sgd"
     epochs: Annotated[int, Field(ge=0)] = 1
+    first_phase: Positive = 1.0  # epochs of the first of several phases, as a multiple of `epochs`
     batch: Annotated[int, Field(ge=1)] = 128
     lr: NotNegative = 0.1
     schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
@@ -49,8 +50,11 @@ class Optimisation(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_idle_warmup(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No warm-up and the usual peak are not written out: runs from before they existed keep their identity."""
+        """No warm-up, the usual peak and an ordinary first phase are not written out: runs from before they existed keep
+        their identity."""
         content: dict[str, Any] = handler(self)
+        if content.get("first_phase") == 1:
+            content.pop("first_phase")
         if not content.get("warmup"):
             content.pop("warmup", None)
         if content.get("peak") == USUAL_PEAK:
@@ -68,6 +72,10 @@ class Optimisation(Frozen):
                 "warmup": math.ceil(self.warmup / divisor),
             }
         )
+
+    def in_first_phase(self) -> Self:
+        """The same shape over `first_phase` times the epochs."""
+        return self if self.first_phase == 1 else self.shortened(self.first_phase, first_phase=1.0)
 
     def shortened(self, share: float, **changes: Any) -> Self:
         """The same shape over `share` of the epochs (rounded, at least one of them), with `changes` on top."""
