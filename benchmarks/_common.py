@@ -29,6 +29,10 @@ from imbcil.harness.view import EpochProgress, RunView, SilentView
 
 THREADS = int(os.environ.get("BENCH_THREADS", "2"))
 CPU_CLOCK = os.environ.get("BENCH_CLOCK") == "cpu"  # counts no other process: no DataLoader workers either
+SMALL = {
+    "backbone.name": "small",
+    "train.batch": 32,
+}  # the small network of the benchmarks, whatever `quick` has
 clock = time.process_time if CPU_CLOCK else time.monotonic
 Done = Callable[
     [float], None

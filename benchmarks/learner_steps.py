@@ -1,7 +1,8 @@
 """Each learner's time per image over replay's, and what a phase costs outside its training steps.
 
 All train ResNet-32 on the same embedded data in batches of 128, in the second phase, where there are old classes, a
-teacher or a second backbone. What is measured is a learner's first stage. The share is that of a phase of 160 epochs.
+teacher or a second backbone. What is measured is a learner's first stage, of MAFDRC for the most part the second, which
+has two teachers. The share is that of a phase of 160 epochs.
 `BENCH_LEARNERS=icarl,podnet` measures some of them.
 """
 
@@ -44,7 +45,10 @@ def settings(method: str, epochs: int) -> dict[str, object]:
     """A run of two phases worth measuring; the rest of the classes are never reached."""
     return {
         "method": [method], "recipe": "quick", "preset": "sound", "sizes": (20, 20, 60), "compile": "off",
-        "set": {"train.epochs": epochs, "train.batch": 128, "backbone.name": "resnet32_conv"},
+        "set": {
+            "train.epochs": epochs, f"{method}.train.first_phase": 1 / epochs, "train.batch": 128,
+            "backbone.name": "resnet32_conv",
+        },
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from _common import Done, harness, in_turns, print_table, ratio_row, timed
+from _common import SMALL, Done, harness, in_turns, print_table, ratio_row, timed
 from torch import Tensor, nn
 
 from imbcil.harness.augment import augment, normalise
@@ -19,9 +19,9 @@ from imbcil.harness.recipes import load_recipe
 
 ROUNDS, CLASSES, MEAN, STD = 9, 40, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
 CASES = (
-    # backbone, recipe, classes of the measured phase, images of a bare epoch
-    ("small", "quick", (40, 60), 4096),
-    ("resnet32_conv", "paper", (10, 90), 1024),
+    # backbone, recipe, classes of the measured phase, images of a bare epoch, settings
+    ("small", "quick", (40, 60), 4096, SMALL),
+    ("resnet32_conv", "paper", (10, 90), 1024, {}),
 )
 
 
@@ -71,9 +71,9 @@ def per_sample(recipe: str) -> Callable[[Tensor], Tensor]:
 
 def main() -> None:
     rows = []
-    for kind, recipe, sizes, n in CASES:
-        batch = load_recipe(recipe).train.batch
-        ours = harness(method=["replay"], recipe=recipe, sizes=sizes, compile="off")
+    for kind, recipe, sizes, n, own in CASES:
+        batch = own.get("train.batch", load_recipe(recipe).train.batch)
+        ours = harness(method=["replay"], recipe=recipe, sizes=sizes, compile="off", set=own)
         same, short = (bare_loop(kind, batch, n, prepare) for prepare in (per_sample(recipe), one_window))
         fast, bare, shorter = in_turns(ROUNDS, ours, same, short)
         rows.append(ratio_row(f"{kind}, batch {batch}", fast, bare, ">= 0.95"))

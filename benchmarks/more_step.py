@@ -3,17 +3,16 @@
 The term needs a second pass through the backbone, forward and backward. Measured in the first phase of replay.
 """
 
-from _common import harness, in_turns, print_table, ratio_row
+from _common import SMALL, harness, in_turns, print_table, ratio_row
 
 from imbcil.harness.network.backbones import build_backbone
-from imbcil.harness.recipes import load_recipe
 from imbcil.methods.plugins._split import KINDS, factor_shapes
 
 ROUNDS = 5
 CASES = (
-    # backbone, recipe, classes of the measured phase
-    ("small", "quick", (40, 60)),
-    ("resnet32_conv", "paper", (10, 90)),
+    # backbone, recipe, classes of the measured phase, settings
+    ("small", "quick", (40, 60), SMALL),
+    ("resnet32_conv", "paper", (10, 90), {}),
 )
 
 
@@ -29,10 +28,9 @@ def extra_parameters(kind: str, ratio: float = 0.1) -> tuple[int, int]:
 
 def main() -> None:
     rows, sizes = [], []
-    for kind, recipe, classes in CASES:
-        train = {"train.epochs": ROUNDS + 2, "train.milestones": []}
+    for kind, recipe, classes, own in CASES:
+        train = {"train.epochs": ROUNDS + 2, "train.milestones": [], **own}
         settings = {"recipe": recipe, "sizes": classes, "compile": "off", "set": train}
-        assert load_recipe(recipe).backbone.name == kind
         plain = harness(method=["replay"], **settings)
         split = harness(method=["replay+more"], **settings)
         without, with_it = in_turns(ROUNDS, plain, split)
