@@ -53,6 +53,7 @@ _PLANS: Mapping[str, ResNetPlan] = {
     "resnet34": ResNetPlan((64, 128, 256, 512), (3, 4, 6, 3), stem="7x7"),
     "resnet50": ResNetPlan((64, 128, 256, 512), (3, 4, 6, 3), bottleneck=True, stem="7x7"),
     "resnet101": ResNetPlan((64, 128, 256, 512), (3, 4, 23, 3), bottleneck=True, stem="7x7"),
+    "resnet8": ResNetPlan((16, 32, 64), (1, 1, 1), stem="3x3/2"),
     "small": ResNetPlan((24, 48, 96), (1, 1, 1), stem="3x3/2"),
     "tiny": ResNetPlan((8, 16, 16), (1, 1, 1)),
 }
@@ -126,7 +127,8 @@ def build_backbone(kind: str, **opts: Any) -> nn.Module:
     """A freshly initialised backbone; weights come from torch's current generator, so call it inside a keyed seed.
 
     resnet32_conv is LT-CIL's (1x1 convolutions as shortcuts), resnet32_pad PyCIL's (zero-padded ones); resnet18 to
-    resnet101 compute what torchvision's do; small is for quick runs on 32 x 32 pixels, tiny for tests on 8 x 8.
+    resnet101 compute what torchvision's do; resnet8 (one block a stage) and the wider small, both with a stem of stride 2,
+    are for quick runs on 32 x 32 pixels, tiny for tests on 8 x 8.
     vit_tiny and vit_small are transformers for 32 pixels; tresnet_m and `timm:NAME` come from timm.
     Raises UnknownName for `kind`, BadInput for an option that the backbone does not have.
     """

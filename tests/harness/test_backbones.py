@@ -16,6 +16,10 @@ KNOWN_SIZES = {
     "resnet32_conv": 463_504
     + (16 * 32 + 2 * 32)
     + (32 * 64 + 2 * 64),  # plus two 1x1 shortcuts and their norms
+    "resnet8": (432 + 32)
+    + (4_608 + 64)
+    + (13_824 + 128 + 512 + 64)
+    + (55_296 + 256 + 2_048 + 128),  # by hand
     "resnet18": 11_176_512,
     "resnet34": 21_284_672,
     "resnet50": 23_508_032,
@@ -90,7 +94,7 @@ def test_a_padded_shortcut_subsamples_and_appends_zero_channels() -> None:
     assert not passed[:, 16:].any()
 
 
-@pytest.mark.parametrize("kind", ["resnet32_conv", "resnet32_pad", "resnet18", "small", "tiny"])
+@pytest.mark.parametrize("kind", ["resnet32_conv", "resnet32_pad", "resnet8", "resnet18", "small", "tiny"])
 def test_without_its_last_relu_only_the_last_map_and_the_features_turn_signed(kind: str) -> None:
     with_relu, without = seeded(kind), seeded(kind, last_relu=False)
     want, got = with_relu(images()), without(images())

@@ -156,7 +156,7 @@ def test_tags_of_timm_in_our_words() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [(["--weights", "nowhere.pth"], "nowhere.pth cannot be read"), (["--weights", "bad.pth"], "cannot be read as tensors alone"),
-     (["--set", "backbone.name=resnet19"], "no backbone called 'resnet19'"), (["--weights", "torchvision"], "no weights for small"),
+     (["--set", "backbone.name=resnet19"], "no backbone called 'resnet19'"), (["--weights", "torchvision"], "no weights for resnet8"),
      (["--set", "backbone.name=resnet18", "--weights", "torchvision:V9"], "version of torchvision's resnet18"),
      (["--set", "backbone.options.stem=5x5"], "stem")],
 )  # fmt: skip
