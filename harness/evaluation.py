@@ -1,6 +1,7 @@
 """Evaluation once a phase, all predictors together: scores of every test image of a seen class or, with several
 labels an image, of all test images."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.batch import Phase
 from imbcil.harness.contract import Learner
 from imbcil.harness.images import ImageBank
@@ -19,13 +21,34 @@ from imbcil.protocols.scenario import Scenario
 
 @torch.no_grad()
 def evaluate(learner: Learner, bank: ImageBank, rows: Tensor) -> dict[str, NDArray[np.float32]]:
-    """Predictor -> scores [N, K] for dataset rows [N] of `bank`; the primary predictor comes first."""
+    """Predictor -> scores [N, K] for dataset rows [N] of `bank`; the primary predictor comes first.
+
+    Raises ContractViolation for scores that are none, of another shape, or NaN.
+    """
     parts: dict[str, list[Tensor]] = {}
     with evaluation_mode(learner.net):
         for images, count in bank.evaluation_batches(rows, evaluation_batch(bank.size)):
             for name, scores in learner.scores(images).items():
                 parts.setdefault(name, []).append(scores[:count].float().cpu())
-    return {name: torch.cat(batches).numpy() for name, batches in parts.items()}
+    found = {name: torch.cat(batches).numpy() for name, batches in parts.items()}
+    if len(rows):
+        _check_scores(found, (len(rows), learner.net.n_classes), learner.name)
+    return found
+
+
+def _check_scores(found: Mapping[str, NDArray[np.float32]], wanted: tuple[int, int], learner: str) -> None:
+    if not found:
+        raise ContractViolation(f"scores() of {learner} names no predictor; return at least one.")
+    for name, scores in found.items():
+        if scores.shape != wanted:
+            raise ContractViolation(
+                f"The scores {name!r} of {learner} are {list(scores.shape)}; wanted are {list(wanted)}, images by "
+                "seen classes."
+            )
+        if np.isnan(scores).any():
+            raise ContractViolation(
+                f"The scores {name!r} of {learner} hold NaN, which no class can win or lose."
+            )
 
 
 def score_arrays(

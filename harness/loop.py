@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +50,7 @@ class StageContext:
     after_step: Callable[[int], None]
     after_epoch: Callable[[dict[str, float], float, int], None]
     counts: Tensor | None = None  # of the pool when the stage opened [n_classes]; None: of the pool as it is
+    phases: int | None = None  # of the run, for messages
 
 
 def train_stage(run: StageContext) -> None:
@@ -84,7 +85,7 @@ def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
     """One forward pass, one backward pass, one step. Returns the detached loss terms."""
     learner, stage = run.learner, run.stage
     out: Outputs = learner.net(batch.images)  # the one forward; autocast covers the backbones inside
-    terms = dict((stage.loss or learner.loss)(batch, out))
+    terms = named_terms((stage.loss or learner.loss)(batch, out), run)
     for plugin in run.plugins.items:
         extra = plugin.extra_loss(batch, out, learner)
         if twice := extra.keys() & terms.keys():
@@ -108,8 +109,19 @@ def train_step(run: StageContext, batch: Batch) -> dict[str, Tensor]:
     return {name: term.detach() for name, term in terms.items()}
 
 
+def named_terms(terms: object, run: StageContext) -> dict[str, Tensor]:
+    """A learner's answer as a dict. Raises ContractViolation for anything else."""
+    if not isinstance(terms, Mapping):
+        raise ContractViolation(
+            f"The loss in stage {run.stage.name} of {run.learner.name} has to be a dict of named terms such as "
+            f"{{'ce': ...}}, not {type(terms).__name__}."
+        )
+    return dict(terms)
+
+
 def check_terms(terms: dict[str, Tensor], run: StageContext) -> None:
-    """Raise ContractViolation naming learner and term unless there are terms and each is one number."""
+    """Raise ContractViolation naming learner and term unless there are terms, each one number, that can be learned
+    from."""
     where = f"in stage {run.stage.name} of {run.learner.name}"
     if not terms:
         raise ContractViolation(f"The loss {where} has no term; return at least one, such as {{'ce': ...}}.")
@@ -119,6 +131,10 @@ def check_terms(terms: dict[str, Tensor], run: StageContext) -> None:
             raise ContractViolation(
                 f"The loss term {name!r} {where} has to be a tensor with one number, not {found}; take its mean."
             )
+    if not any(term.requires_grad for term in terms.values()):
+        raise ContractViolation(
+            f"No loss term {where} depends on what the stage trains; compute one from `out`, without detach()."
+        )
 
 
 def epoch_plan(run: StageContext, epoch: int) -> list[Rows]:
@@ -205,9 +221,9 @@ def checked_means(sums: dict[str, Tensor], steps: int, run: StageContext) -> dic
         what = f"The loss term {bad[0]} of {run.learner.name} is"
         if len(bad) > 1:
             what = f"The loss terms {', '.join(bad)} of {run.learner.name} are"
+        phase = f"phase {int(str(run.key[1])) + 1}" + (f" of {run.phases}" if run.phases else "")
         raise RunStopped(
-            f"{what} not finite in phase {int(str(run.key[1])) + 1}, stage {run.stage.name}, epoch "
-            f"{run.position.epoch + 1}. The last good checkpoint stays; try a smaller learning rate "
+            f"{what} not finite in {phase}, stage {run.stage.name}, epoch {run.position.epoch + 1}. The last good checkpoint stays; try a smaller learning rate "
             "(--set train.lr=...)."
         )
     return {name: value / max(steps, 1) for name, value in zip(sums, values, strict=True)}

@@ -74,7 +74,9 @@ def name_unmeasured(
     positives = (arrays["test_targets"] == 1).sum(axis=0)
     names = [info.class_names[number] for number in np.flatnonzero(positives == 0)]
     if names:
-        say(f"phase {phase}: no positive test image of {', '.join(names)}; left out of means over classes")
+        say(
+            f"phase {phase + 1} of {len(info.phases)}: no positive test image of {', '.join(names)}; left out of means over classes"
+        )
 
 
 def arrival_phases(info: RunInfo) -> NDArray[np.int64]:

@@ -37,8 +37,10 @@ def save(
     plugins: Plugins,
     costs: Costs,
     context: StageContext | None,
+    where: str,
 ) -> None:
-    """Write a checkpoint of this very moment. Raises RunStopped instead of saving a non-finite network."""
+    """Write a checkpoint of this very moment. Raises RunStopped instead of saving a non-finite network; it names
+    `where` the run stands."""
     state: dict[str, Any] = {
         "phase": place.phase,
         "point": place.point,
@@ -63,7 +65,7 @@ def save(
             "optimiser": context.optimiser.to_state(),
         }
     tree, tensors = encode(state)
-    _require_finite(tensors, learner.name, f"phase {place.phase + 1}")
+    _require_finite(tensors, learner.name, where)
     store.save(tree, tensors)
 
 

@@ -16,12 +16,7 @@ from imbcil.harness.evaluation import evaluate_phase
 from imbcil.harness.images import ImageBank
 from imbcil.harness.label_quality import memory_quality, pseudo_quality
 from imbcil.harness.labels import LabelFirewall
-from imbcil.harness.loop import (
-    StageContext,
-    StagePosition,
-    checked_means,
-    train_stage,
-)
+from imbcil.harness.loop import StageContext, StagePosition, checked_means, train_stage
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import Network, starting_spec
 from imbcil.harness.network.runtime import Runtime, evaluation_batch
@@ -75,6 +70,7 @@ class Runner:
         self.learner, self.plugins = setting.learner, setting.plugins
         self.seed = setting.info.seed if "model" in setting.info.vary else 0
         self.place = Place()
+        self.position: StagePosition | None = None  # in the stage that trains now
         self.saved_at = time.monotonic()
         self.costs = Costs(setting.runtime.device)
         self.checkpoints = CheckpointStore(setting.folder.checkpoints, setting.view.warning)
@@ -166,7 +162,7 @@ class Runner:
                 pool = stage.pool() if callable(stage.pool) else stage.pool
                 stage = replace(stage, pool=pool)
                 if not len(pool):
-                    self.s.view.message(f"phase {phase.index}: stage {stage.name} has no rows and is skipped")
+                    self.s.view.message(f"{self.where()}: stage {stage.name} has no rows and is skipped")
                     return
                 self._allow_gradients(stage)
                 self.plugins.wrap(learner.net, stage)
@@ -187,9 +183,11 @@ class Runner:
             learner, self.plugins, stage, pool, self.s.train_bank, phase.hi, key, optimiser, position,
             after_step=lambda images: self._after_step(context, images),
             after_epoch=lambda means, seconds, images: self._after_epoch(context, means, seconds, images),
-            counts=None if opened is None else opened.get("counts"),
+            counts=None if opened is None else opened.get("counts"), phases=len(self.s.scenario.phases),
         )  # fmt: skip
+        self.position = position
         train_stage(context)
+        self.position = None
         with seeded(*key, "end"):
             for plugin in reversed(self.plugins.items):
                 plugin.end_stage(stage, learner)
@@ -254,7 +252,7 @@ class Runner:
         if stopping or time.monotonic() - self.saved_at >= self.s.checkpoint_every:
             self.save(context)
         if stopping:
-            raise Interrupted(self.where(context.position))
+            raise Interrupted(self.where())
 
     def _after_epoch(
         self, context: StageContext, means: dict[str, float], seconds: float, images: int
@@ -280,12 +278,18 @@ class Runner:
             )
         )
 
-    def where(self, position: StagePosition | None = None) -> str:
-        """`phase 3 of 10, epoch 61, step 4`: phases and epochs counted from 1."""
+    def where(self) -> str:
+        """`phase 3 of 10, epoch 61, step 4`: phases and epochs counted from 1, steps that are done."""
         opened = self.place.open_stage
-        inside = position or (opened["position"] if opened else None)
-        where = f"phase {self.place.phase + 1} of {len(self.s.scenario.phases)}"
+        inside = self.position or (opened["position"] if opened else None)
+        phases = len(self.s.scenario.phases)
+        where = f"phase {min(self.place.phase + 1, phases)} of {phases}"  # all are done when the last one is saved
         return where if inside is None else f"{where}, epoch {inside.epoch + 1}, step {inside.step}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether any step was taken, now or before a restart."""
+        return bool(self.place.phase or self.costs.images)
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
@@ -293,5 +297,6 @@ class Runner:
         """Write a checkpoint of this very moment."""
         if context is not None:
             checked_means(context.position.sums, max(context.position.step, 1), context)
-        resume.save(self.checkpoints, self.place, self.learner, self.plugins, self.costs, context)
+        learner, plugins = self.learner, self.plugins
+        resume.save(self.checkpoints, self.place, learner, plugins, self.costs, context, self.where())
         self.saved_at = time.monotonic()

@@ -14,6 +14,7 @@ from filelock import Timeout
 from imbcil.harness.base.errors import ImbcilError, RunStopped
 from imbcil.harness.base.files import atomic_write
 from imbcil.harness.composition import Plugins
+from imbcil.harness.failure import ended_by
 from imbcil.harness.figures.of_run import draw_run_figures
 from imbcil.harness.images import ImageBank
 from imbcil.harness.labels import LabelFirewall
@@ -24,6 +25,7 @@ from imbcil.harness.phases import arrival_labels, arrival_targets
 from imbcil.harness.planning import PlannedRun, plan_request
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import Plan, label_policies
+from imbcil.harness.run_log import LoggedView
 from imbcil.harness.runner import Interrupted, Runner, Setting
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder, Status
@@ -115,23 +117,21 @@ def train_run(
 def _train_locked(
     run: PlannedRun, request: RunRequest, view: RunView, tracker: Tracker, stop: threading.Event | None
 ) -> None:
-    folder = run.folder
+    folder, logged = run.folder, LoggedView(view, run.folder.log_path)
+    runner = None
     try:
-        runner = Runner(build_setting(run, request, TrackedView(view, tracker, folder), stop))
+        runner = Runner(build_setting(run, request, TrackedView(logged, tracker, folder), stop))
         records = runner.run()
-    except (RunStopped, Interrupted, ImbcilError, KeyboardInterrupt, torch.OutOfMemoryError) as error:
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        status: Status = "interrupted" if stopped else "failed"
-        with suppress(
-            RunStopped
-        ):  # on a full disk not even this can be written; the reason is told all the same
-            folder.set_state(status, str(error))
-        tracker.deliver(folder, status)
-        if isinstance(error, torch.OutOfMemoryError):
-            raise RunStopped(
-                f"The device ran out of memory ({run.info.method}); try a smaller --set train.batch."
-            ) from None
+    except (Interrupted, KeyboardInterrupt) as error:
+        _end(folder, "interrupted", str(error), tracker, logged)
         raise
+    except (Exception, SystemExit) as error:  # a learner's code may fail in any way; the others go on
+        if not isinstance(error, ImbcilError):
+            logged.traceback(error)
+        where, trained = (runner.where(), runner.trained) if runner else ("its preparation", False)
+        ended = ended_by(error, (run.plan.learner, *run.plan.plugins), where, trained, folder.log_path)
+        _end(folder, "failed", str(ended), tracker, logged)
+        raise ended from error
     draw_matrix(folder, run.info)
     if tracker.settings.uri is not None:  # else `sync` draws them, when somebody asks for a dashboard
         draw_run_figures(folder, run.info)
@@ -139,7 +139,16 @@ def _train_locked(
     folder.set_state("finished", final=final)
     runner.checkpoints.clear()
     tracker.deliver(folder, "finished")
-    view.run_finished(run.info, final)
+    logged.run_finished(run.info, final)
+
+
+def _end(folder: RunFolder, status: Status, reason: str, tracker: Tracker, log: LoggedView) -> None:
+    """Write down how a run ended before its end; on a full disk not even that can be, and the reason is told all
+    the same."""
+    log.note(f"{status}: {reason}")
+    with suppress(RunStopped):
+        folder.set_state(status, reason)
+    tracker.deliver(folder, status)
 
 
 class TrackedView:

@@ -194,11 +194,23 @@ def _check_name(kind: Kind, name: str) -> None:
 
 
 def _load(source: Source) -> type[Any]:
-    if source.origin == "package":
-        loaded = load_entry_point(f"imbcil.{source.kind}s", source.name)
-        return _only_class(loaded, source) if isinstance(loaded, ModuleType) else loaded
-    module = import_module(source.target) if source.origin == "built-in" else _import_file(source)
-    return _only_class(module, source)
+    if source.origin == "built-in":
+        return _only_class(import_module(source.target), source)
+    if source.origin == "file":
+        return _with_settings(_only_class(_import_file(source), source), source)
+    loaded = load_entry_point(f"imbcil.{source.kind}s", source.name)
+    return _with_settings(_only_class(loaded, source) if isinstance(loaded, ModuleType) else loaded, source)
+
+
+def _with_settings(kind: type[Any], source: Source) -> type[Any]:
+    """The class itself, once its Config is one. Raises BadInput."""
+    from imbcil.harness.base.config import Frozen
+
+    config = getattr(kind, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, Frozen)):
+        base = "LearnerConfig" if source.kind == "learner" else "Frozen"
+        raise BadInput(f"{source.file or source.target}: {kind.__name__}.Config has to be a class of {base}.")
+    return kind
 
 
 def _loaded_entry(entry: EntryPoint) -> Any:
@@ -248,13 +260,13 @@ def _executed(spec: ModuleSpec, path: Path) -> ModuleType | None:
     sys.modules[spec.name] = module  # before running it: pydantic looks annotations up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a user's code may fail in any way; the sentence names where
+    except (Exception, SystemExit) as error:  # a user's code may fail in any way; the sentence names where
         del sys.modules[spec.name]
         raise BadInput(f"{path}{_line(error, path)}: {_reason(error)}") from error
     return module
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """`, line 7`: where in the user's file the error arose."""
     number = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
@@ -265,7 +277,7 @@ def _line(error: Exception, path: Path) -> str:
     return f", line {number}" if number else ""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
 

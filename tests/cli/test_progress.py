@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from imbcil.harness.cli.progress import LiveView, PlainView, duration, epoch_detail
+from imbcil.harness.cli.progress import LiveView, PlainView
+from imbcil.harness.run_lines import duration, epoch_detail
 from imbcil.harness.store.run_folder import PhaseRecord
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo
 from imbcil.harness.view import EpochProgress, RunView, SweepProgress

@@ -402,7 +402,9 @@ def test_a_run_stops_at_a_loss_that_is_not_finite_and_its_last_good_checkpoint_l
 ):
     (tmp_path / "explodes.py").write_text(EXPLODES)
     runner = tiny_runner(f"{tmp_path}/explodes.py", tmp_path / "store", every=every)
-    with pytest.raises(RunStopped, match=r"'odd' of explodes is not finite in phase 2, stage train, epoch 2"):
+    with pytest.raises(
+        RunStopped, match=r"'odd' of explodes is not finite in phase 2 of 3, stage train, epoch 2"
+    ):
         runner.run()
     assert [line.phase for line in runner.s.folder.records()] == [0]
     again = tiny_runner(f"{tmp_path}/explodes.py", tmp_path / "store", every=every)
@@ -533,7 +535,9 @@ def test_work_around_stages_is_done_once_and_a_stage_without_rows_is_skipped_wit
     runner = staged(tmp_path)
     runner.run()
     assert runner.learner.state["log"] == ["begin", "end", "empty begin", "pool"] * 3
-    assert runner.s.view.told == [f"phase {t}: stage empty has no rows and is skipped" for t in range(3)]
+    assert runner.s.view.told == [
+        f"phase {t} of 3: stage empty has no rows and is skipped" for t in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])

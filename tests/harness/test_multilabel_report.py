@@ -68,8 +68,8 @@ def test_forgetting_goes_by_the_stored_scores_of_earlier_phases(tmp_path: Path):
 def test_a_class_without_a_positive_test_image_is_named(tmp_path: Path):
     runner, said = finished(tmp_path, without=3)
     assert [line for line in said if "no positive test image" in line] == [
-        f"phase {phase}: no positive test image of class {MULTI_ORDER[3]}; left out of means over classes"
-        for phase in (1, 2)
+        f"phase {phase} of 3: no positive test image of class {MULTI_ORDER[3]}; left out of means over classes"
+        for phase in (2, 3)
     ]
     assert runner.s.folder.records()[-1].metrics["phase/classes_without_positives"] == 1
     row = next(row for row in rows_of(runner.s.folder.path / "per_class.csv") if row["class_id"] == "3")

@@ -67,7 +67,7 @@ def test_a_diverging_run_fails_names_its_place_and_can_go_on(tmp_path: Path) -> 
     recipe = {"train": {"epochs": 4, "batch": 8, "lr": 1e20}}
     run, _ = tiny_plan("replay", tmp_path, recipe=recipe)
     with pytest.raises(
-        RunStopped, match=r"loss term 'ce' of replay is not finite in phase [1-3], stage train, epoch \d"
+        RunStopped, match=r"loss term 'ce' of replay is not finite in phase [1-3] of 3, stage train, epoch \d"
     ):
         trained(tmp_path, view, recipe=recipe)
     state = run.folder.state()
