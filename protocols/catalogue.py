@@ -8,7 +8,7 @@ from typing import Literal
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import UnknownName
-from imbcil.harness.base.yaml_files import parse_yaml
+from imbcil.harness.base.yaml_files import parse_shipped_yaml
 
 LONG_TAIL = "-lt"
 FALLBACK_RECIPE = "quick"
@@ -115,7 +115,9 @@ def catalogue() -> Mapping[str, DatasetEntry]:
         for item in folder.iterdir()
         if item.name.endswith(".yaml")
     }
-    entries = [validated(DatasetEntry, parse_yaml(text, name), name) for name, text in sorted(texts.items())]
+    entries = [
+        validated(DatasetEntry, parse_shipped_yaml(text, name), name) for name, text in sorted(texts.items())
+    ]
     return {entry.name: entry for entry in entries}
 
 

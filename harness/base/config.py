@@ -42,7 +42,9 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "missing":
         return f"the key {path!r} is missing."
     message = detail["msg"].removeprefix("Value error, ")
-    subject = f"{path} = {detail['input']!r}: " if path else ""
+    value = detail["input"]  # of a rule between keys it is the whole section, which tells nobody anything
+    subject = f"{path}: " if isinstance(value, Mapping | BaseModel) else f"{path} = {value!r}: "
+    subject = subject if path else ""
     return f"{subject}{message[:1].lower()}{message[1:]}".rstrip(".") + "."
 
 

@@ -7,6 +7,17 @@ import yaml
 
 from imbcil.harness.base.errors import BadInput
 
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # in C where it was built: `list` reads the whole catalogue
+OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+DEEPEST = 32
 LARGEST_CONFIG = 1 << 20  # bytes; a config beyond this is a mistake or an attack
 
 
@@ -16,9 +27,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Aliases are refused: they are never needed in a config and can expand to gigabytes.
     """
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_CONFIG + 1)  # a device such as /dev/zero has no size and no end
+        if len(content) > LARGEST_CONFIG:
             raise BadInput(f"{path} is larger than 1 MiB; that is no config file.")
-        text = path.read_text(encoding="utf-8")
+        text = content.decode()
     except OSError as error:
         raise BadInput(f"Cannot read {path}: {error.strerror or error}.") from None
     except UnicodeDecodeError:
@@ -26,24 +39,54 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return parse_yaml(text, str(path))
 
 
+def parse_shipped_yaml(text: str, where: str) -> dict[str, Any]:
+    """`parse_yaml` for files of this program, which `list` has to read quickly: with the parser in C where there is
+    one. Never for a user's file: deep nesting crashes it."""
+    if not hasattr(yaml, "CSafeLoader"):
+        return parse_yaml(text, where)
+    content = yaml.load(text, Loader=yaml.CSafeLoader)
+    if not isinstance(content, dict):
+        raise BadInput(f"{where} must hold `key: value` lines at the top level.")
+    return content
+
+
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """The mapping in a YAML text; `where` leads the error's sentence."""
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise BadInput(f"{where}: YAML aliases are not allowed; write the value out.")
+        _refuse_traps(text, where)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be read as YAML"
         raise BadInput(f"{where}{line}: {problem}.") from None
-    except (RecursionError, ValueError):
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):  # PyYAML lets all of them out
         raise BadInput(f"{where} cannot be read as YAML: a value is malformed or nested too deep.") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise BadInput(f"{where} must hold `key: value` lines at the top level.")
     return content
+
+
+def _refuse_traps(text: str, where: str) -> None:
+    """Refuse what takes for ever: aliases and deep nesting. The scanner is lazy, so this ends where it begins."""
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.AliasToken):
+            raise BadInput(f"{where}: YAML aliases are not allowed; write the value out.")
+        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if depth > DEEPEST:
+            line = token.start_mark.line + 1
+            raise BadInput(
+                f"{where}, line {line}: values are nested more than {DEEPEST} deep; no setting is."
+            )
 
 
 def line_of(path: Path, key: str) -> int | None:
