@@ -11,8 +11,10 @@ import yaml
 from imbcil.harness.base.registry import located_method
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import Part, Plan, protocol_settings
+from imbcil.protocols.catalogue import LONG_TAIL, split_name
 from imbcil.protocols.orders import names_file
 from imbcil.protocols.scenario import Scenario
+from imbcil.protocols.splits import protocol_rule
 
 NOT_IDENTITY = {"name", "summary", "published", "preset", "reduced", "learners"}  # of a recipe
 KEY_DIGITS = 16
@@ -22,9 +24,7 @@ def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, reso
     """16 hex digits. `resolved`: precision, compiled, device type, and the hash of weights where there are any."""
     apart = NOT_IDENTITY if scenario.label_kind == "multi" else NOT_IDENTITY | {"labels"}
     recipe = plan.recipe.model_dump(mode="json", exclude=apart)
-    protocol = protocol_settings(request, plan.recipe, seed).model_dump(mode="json")
-    if names_file(protocol["order"]):
-        protocol["order"] = "file"  # what it says is in the digest; where it lies does not matter
+    protocol = _one_spelling(protocol_settings(request, plan.recipe, seed).model_dump(mode="json"))
     content = {
         "protocol": protocol,
         "digest": scenario.digest,
@@ -40,6 +40,23 @@ def run_key(plan: Plan, request: RunRequest, scenario: Scenario, seed: int, reso
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def _one_spelling(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The same scenario written in different ways as one: a default that is written out, `X` with `exp` for `X-lt`,
+    an order file by its being one (what it says is in the digest)."""
+    rule, name = protocol_rule(protocol["protocol"]), protocol["dataset"]
+    written = dict(protocol)
+    if all(protocol[key] is None for key in ("n_tasks", "base", "step", "sizes")) and not rule.one_phase:
+        written["n_tasks"] = rule.n_tasks
+    tailed = name + LONG_TAIL if split_name(name + LONG_TAIL)[1] and not split_name(name)[1] else name
+    if protocol["imbalance"] == "exp" and split_name(tailed)[1]:
+        written |= {"dataset": tailed, "imbalance": None}
+    if names_file(protocol["order"]):
+        written["order"] = "file"
+    elif protocol["order"].startswith("random:"):
+        written["order"] = f"random:{int(protocol['order'].removeprefix('random:'))}"
+    return written
 
 
 def stored_config(plan: Plan, request: RunRequest, seed: int, resolved: dict[str, Any]) -> str:

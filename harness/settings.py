@@ -122,11 +122,17 @@ class MemorySettings(Frozen):
     )
     pick: Literal["herding", "random"] = "herding"
 
-    @model_validator(mode="after")
-    def _readable(self) -> Self:
-        if not re.fullmatch(r"\d{1,9}(/class)?", self.budget):
-            raise ValueError("must be N/class, a total N, or 0")
-        return self
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _readable(cls, value: object) -> object:
+        """One spelling for each budget: `020/class` is `20/class`, `0/class` is `0`."""
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return value
+        match = re.fullmatch(r"(\d{1,9})(/class)?", str(value).strip(), re.ASCII)
+        if match is None:
+            raise ValueError("write N/class, a total N, or 0")
+        number = int(match[1])
+        return f"{number}{match[2] or ''}" if number else "0"
 
     @property
     def per_class(self) -> int | None:

@@ -92,6 +92,29 @@ def test_where_and_how_a_run_is_kept_does_not_change_the_key(change: dict[str, A
     assert key(**change) == KEY
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_tasks": None},  # the protocol's default is 10
+        {"imbalance": "exp"},
+        {"dataset": "cifar100", "imbalance": "exp"},
+        {"memory": "020/class"},
+    ],
+    ids=str,
+)
+def test_another_spelling_of_the_same_run_has_the_same_key(change: dict[str, Any]):
+    assert key(**change) == KEY
+
+
+def test_spellings_that_only_look_alike_keep_keys_of_their_own():
+    assert key(order="random:07") == key(order="random:7") != key(order="random:70")
+    assert key(memory="0/class") == key(memory="0") != KEY
+    assert key(protocol="lfh", n_tasks=None) == key(protocol="lfh") != KEY
+    assert key(n_tasks=None, base=10) != KEY
+    # imagenet-lt is a published list, not the profile applied to imagenet
+    assert key(dataset="imagenet", imbalance="exp") != key(dataset="imagenet-lt")
+
+
 def test_a_recipe_counts_by_its_content_not_by_its_name(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("based_on: paper\nsummary: the same\n")
     assert key(recipe=str(tmp_path / "mine.yaml")) == KEY
