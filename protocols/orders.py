@@ -46,7 +46,11 @@ def _seed_of(order: str) -> int | None:
 
 def _order_from_file(path: Path, class_names: Sequence[str]) -> tuple[int, ...]:
     entries = _entries(path)
-    labels = [_label(entry, class_names, path) for entry in entries]
+    labels = _as_numbers(entries)
+    if sorted(labels) != list(
+        range(len(class_names))
+    ):  # names; classes may be named by digits, as glyphs are
+        labels = [_label(entry, class_names, path) for entry in entries]
     if sorted(labels) != list(range(len(class_names))):
         raise BadInput(
             f"order file {path}: it must name each of the {len(class_names)} classes once "
@@ -70,6 +74,12 @@ def _entries(path: Path) -> list[str]:
     if len([entry for entry in entries if entry]) == 1:
         entries = entries[0].strip("[]").split(",")  # one line of numbers, as papers print them
     return [entry.strip() for entry in entries if entry.strip()]
+
+
+def _as_numbers(entries: Sequence[str]) -> list[int]:
+    """The entries as labels where all are whole numbers, else nothing."""
+    whole = all(entry.isascii() and entry.isdigit() and len(entry) < 10 for entry in entries)
+    return [int(entry) for entry in entries] if whole else []
 
 
 def _label(entry: str, class_names: Sequence[str], path: Path) -> int:

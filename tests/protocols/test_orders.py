@@ -46,6 +46,15 @@ def test_an_order_file_holds_labels_or_names_one_a_line_or_in_one_row(tmp_path: 
     assert class_order(str(file), NAMES) == (3, 1, 0, 2)
 
 
+def test_labels_are_labels_even_where_classes_are_named_by_digits(tmp_path: Path) -> None:
+    """Glyphs are: class 3 may be called 7. A file of names still names them."""
+    file, names = tmp_path / "order.txt", ["a", "0", "1", "b"]
+    file.write_text("3\n0\n2\n1\n")
+    assert class_order(str(file), names) == (3, 0, 2, 1)
+    file.write_text("b\n0\n1\na\n")
+    assert class_order(str(file), names) == (3, 1, 2, 0)
+
+
 @pytest.mark.parametrize(
     ("content", "part"),
     [
