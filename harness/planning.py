@@ -26,6 +26,7 @@ from imbcil.harness.resolve import (
 from imbcil.harness.store.layout import Store, attempt_key, store_root
 from imbcil.harness.store.run_folder import RunFolder, now_ms
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo
+from imbcil.harness.tracking import resolve_tracking
 from imbcil.harness.view import RunView
 from imbcil.harness.weights import Weights
 from imbcil.harness.weights_request import check_backbones, resolve_weights
@@ -62,6 +63,8 @@ def plan_request(
     weights = resolve_weights(request, recipe.backbone, dataset)
     said += check_backbones(plans, weights)
     store = Store(store_root(request.store))
+    store.check_writable()  # before data are decoded, which may take long
+    resolve_tracking(store, request.tracking_uri, disabled=request.no_tracking)
     planned = []
     scenarios = {} if scenarios is None else scenarios
     for plan in plans:

@@ -34,6 +34,9 @@ Examples:
   imbcil-bench table --format markdown
 """
 INTERRUPTED = 130
+NO_ARGUMENTS = getattr(
+    click.exceptions, "NoArgsIsHelpError", click.Abort
+)  # click 8.2; before it, help just ends
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 
 
@@ -78,6 +81,9 @@ class CommandLine(click.Group):
         except click.Abort:
             _complain("Interrupted.")
             sys.exit(INTERRUPTED)
+        except NO_ARGUMENTS as error:  # `imbcil-bench data` alone
+            click.echo(str(error), err=True)
+            sys.exit(2)
         except (ImbcilError, click.ClickException, ModuleNotFoundError, OSError) as error:
             if not _is_expected(error):
                 raise

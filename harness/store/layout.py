@@ -35,6 +35,13 @@ class Store:
                     "update imbcil-bench or choose another --store."
                 )
 
+    def check_writable(self) -> None:
+        """Refuse a store that nothing could be written to, without writing. Raises BadInput."""
+        place = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not (place.is_dir() and os.access(place, os.W_OK)):
+            why = "may not be written to" if place.is_dir() else "is no folder"
+            raise BadInput(f"Cannot write to the store {self.root}: {place} {why}; choose another --store.")
+
     def prepare(self) -> None:
         """Create the store's folders. Raises BadInput where it cannot be written: nothing was trained yet."""
         try:

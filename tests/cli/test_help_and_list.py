@@ -114,3 +114,12 @@ def test_the_group_can_be_driven_from_python_too():
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
+
+
+@pytest.mark.parametrize("name", ["data", "show"])
+def test_a_group_without_a_word_shows_its_help_as_it_is(cli, name: str):
+    done = cli(name)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith(f"Usage: imbcil-bench {name} ")
+    assert "\n  " in done.stderr
+    assert "Error" not in done.stderr
