@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ContractViolation
@@ -251,6 +251,11 @@ class Plugin(_Keeper):
     def claims(cls, cfg: Any) -> tuple[str, ...]:
         """What it claims with these settings; `slots` lists all that it ever claims."""
         return cls.slots
+
+    def check_backbones(self, parts: Sequence[nn.Module]) -> str:
+        """Look at trunk and backbones of a run before its data is opened; they hold no values yet. Raise BadInput where
+        there is nothing to do on them; return a sentence for the log, "" for none."""
+        return ""
 
     def design(self, spec: NetSpec) -> NetSpec:
         return spec

@@ -53,27 +53,32 @@ def resolve_weights(request: RunRequest, backbone: BackboneSettings, dataset: st
 
 
 def check_backbones(plans: Sequence[Plan], weights: Weights | None) -> list[str]:
-    """Build the backbones of every plan without memory, and fit the weights to them; a sentence for the log.
+    """Build the backbones of every plan without memory, fit the weights to them and show them to the plug-ins;
+    sentences for the log.
 
-    Raises BadInput for a backbone or an option that does not exist, a library that is missing, weights that do not fit.
+    Raises BadInput for a backbone or an option that does not exist, a library that is missing, weights that do not fit,
+    a plug-in that finds nothing to do.
     """
     said = set()
     for plan in plans:
         backbone = plan.recipe.backbone
         learner = plan.learner.kind(plan.learner.cfg, plan.learner.name)
         spec = learner.design(starting_spec(backbone.name, backbone.options))
+        imagined_parts = []
         for part in (spec.trunk, *spec.backbones):
             if part is None:
                 continue
             with torch.device("meta"):
                 imagined = build_backbone(part.kind, **part.options)
+            imagined_parts.append(imagined)
             if weights is not None:
                 load_into(imagined, weights)
             elif adapters_of(imagined):
                 said.add(
                     "Adapters are trained on random weights that rest; --weights gives them something to adapt."
                 )
-    return sorted(said)
+        said |= {part.kind(part.cfg, part.name).check_backbones(imagined_parts) for part in plan.plugins}
+    return sorted(said - {""})
 
 
 def _classes_seen(weights: Weights, dataset: str) -> str:

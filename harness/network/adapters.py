@@ -2,11 +2,11 @@
 
 What rests is held in buffers, not in parameters: no selector, optimiser or weight decay can reach it, and its names
 stay those of the public weights. What is trained are the `LowRankAdapter`s: `adapters_of(net)` finds them by name in
-any network. MORE's split for foundation models, frozen weights plus a general and a tail adapter, wraps these modules;
-a general one gives the weight change `delta()` that it stands for.
+any network. MORE's split for foundation models, frozen weights plus a general and a tail adapter, wraps these modules.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,15 @@ class LowRankAdapter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(functional.linear(x, self.down), self.up) / self.rank
 
+    @torch.no_grad()
+    def take(self, change: Tensor) -> None:
+        """Stand for the best approximation of a change [n_out, n_in] that the rank allows (Eckart & Young). `down` keeps
+        its size, on which the pace of further training depends."""
+        left, values, right = torch.linalg.svd(change.double().cpu(), full_matrices=False)
+        size = float(self.down.norm()) / math.sqrt(self.rank) or 1.0
+        self.down.copy_(size * right[: self.rank])
+        self.up.copy_(self.rank / size * left[:, : self.rank] * values[: self.rank])
+
 
 class AdaptedQkv(nn.Module):
     """A resting linear layer for queries, keys and values with an adapter each on queries and values.
@@ -57,6 +66,25 @@ class AdaptedQkv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         queries, keys, values = functional.linear(x, self.weight, self.bias).chunk(3, dim=-1)
         return torch.cat([queries + self.q(x), keys, values + self.v(x)], dim=-1)
+
+    def whole(self, part: Literal["q", "v"]) -> Tensor:
+        """The weight [n_out, n_in] of the queries or of the values: what rests and what the adapter adds."""
+        adapter: LowRankAdapter = getattr(self, part)
+        return self._rows(part) + adapter.delta()
+
+    @torch.no_grad()
+    def absorb(self, part: Literal["q", "v"], change: Tensor) -> None:
+        """Add a change [n_out, n_in] to the weight of the queries or of the values. The adapter takes what its rank
+        allows, what rests takes the remainder, so that their sum is exact."""
+        if not change.any():
+            return
+        adapter: LowRankAdapter = getattr(self, part)
+        wanted = adapter.delta() + change
+        adapter.take(wanted)
+        self._rows(part).add_(wanted - adapter.delta())
+
+    def _rows(self, part: Literal["q", "v"]) -> Tensor:
+        return self.weight.chunk(3)[0 if part == "q" else 2]
 
 
 def adapt(model: nn.Module, rank: int, name: str) -> None:

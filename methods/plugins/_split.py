@@ -1,7 +1,10 @@
-"""Weights in two parts, W = W_g + tail: what MORE makes of a convolution or a linear layer while it trains."""
+"""Weights in two parts, W = W_g + tail: what MORE makes of a convolution, a linear layer or an adapter while it trains.
+
+Of an adapter W_g is the weight that rests and what the adapter adds to it.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -10,18 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from imbcil.harness.network.adapters import AdaptedQkv, LowRankAdapter
 from imbcil.harness.network.network import Network
 
 Mapping = Literal["matrix", "kernel"]
 Start = Literal["kaiming", "normal", "both"]
+Shapes = tuple[tuple[int, int], tuple[int, int]]  # of B and A
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "conv": (nn.Conv2d,), "linear": (nn.Linear,), "both": (nn.Conv2d, nn.Linear)
+    "conv": (nn.Conv2d,), "linear": (nn.Linear,), "both": (nn.Conv2d, nn.Linear), "adapters": (LowRankAdapter,)
 }  # fmt: skip
 
 
-def factor_shapes(
-    shape: torch.Size, ratio: float, mapping: Mapping
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def factor_shapes(shape: torch.Size, ratio: float, mapping: Mapping) -> Shapes:
     """Shapes of B and A for a weight [out, in, ...].
 
     "matrix": the kernel is [out, in kh kw] and r = max(1, round(ratio min(out, in kh kw))). "kernel": A is
@@ -36,12 +39,29 @@ def factor_shapes(
     return (rows * height, rank * height), (rank * height, shape[1] * width)
 
 
+def tail_shapes(module: nn.Module, ratio: float, mapping: Mapping) -> Shapes:
+    """Shapes of B and A for a layer's weight, or beside an adapter: there r = max(1, round(ratio its rank))."""
+    shape = weight_shape(module)
+    if isinstance(module, LowRankAdapter):
+        rank = max(1, round(ratio * module.rank))
+        return (shape[0], rank), (rank, shape[1])
+    return factor_shapes(shape, ratio, mapping)
+
+
+def weight_shape(module: nn.Module) -> torch.Size:
+    """Of a layer's weight, or of the weight that an adapter changes."""
+    if isinstance(module, LowRankAdapter):
+        return torch.Size((module.up.shape[0], module.down.shape[1]))
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.shape
+
+
 class LowRank(nn.Module):
     """scale * B A in the shape of a weight; zero at first."""
 
-    def __init__(self, shape: torch.Size, ratio: float, mapping: Mapping, scale: float) -> None:
+    def __init__(self, shape: torch.Size, factors: Shapes, scale: float) -> None:
         super().__init__()
-        left, right = factor_shapes(shape, ratio, mapping)
+        left, right = factors
         self.b = nn.Parameter(torch.zeros(left))
         self.a = nn.Parameter(torch.zeros(right))
         self.shape, self.scale = shape, scale
@@ -80,9 +100,9 @@ class Scattered(nn.Module):
 
     places: Tensor
 
-    def __init__(self, shape: torch.Size, ratio: float, mapping: Mapping, scale: float) -> None:
+    def __init__(self, shape: torch.Size, factors: Shapes, scale: float) -> None:
         super().__init__()
-        budget = sum(math.prod(part) for part in factor_shapes(shape, ratio, mapping))
+        budget = sum(math.prod(part) for part in factors)
         self.values = nn.Parameter(torch.zeros(min(budget, math.prod(shape))))
         self.register_buffer("places", torch.zeros(len(self.values), dtype=torch.int64))
         self.shape, self.scale = shape, scale
@@ -101,65 +121,111 @@ class Scattered(nn.Module):
 class Split(nn.Module):
     """`general` leaves out the tail and what earlier phases stacked up."""
 
-    weight: nn.Parameter
     tail: nn.Module
     stacked: Tensor
     general: bool
 
     def added(self) -> Tensor:
-        """What is on top of W_g."""
-        part: Tensor = self.tail()
-        return part + self.stacked if "stacked" in self._buffers else part
+        """What is on top of W_g, in float32 under autocast too."""
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            part: Tensor = self.tail()
+            return part + self.stacked if "stacked" in self._buffers else part
+
+
+class SplitWeight(Split):
+    """A layer that computes with one weight."""
+
+    weight: nn.Parameter
 
     def whole_weight(self) -> Tensor:
-        """W_g + tail, in float32 under autocast too."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight + self.added()
+        return self.weight + self.added()
 
     def used_weight(self) -> Tensor:
         return self.weight if self.general else self.whole_weight()
 
 
-class SplitConv2d(Split, nn.Conv2d):  # type: ignore[misc]  # both declare the weight
+class SplitConv2d(SplitWeight, nn.Conv2d):  # type: ignore[misc]  # both declare the weight
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self._conv_forward(x, self.used_weight(), self.bias)
         return out
 
 
-class SplitLinear(Split, nn.Linear):  # type: ignore[misc]  # both declare the weight
+class SplitLinear(SplitWeight, nn.Linear):  # type: ignore[misc]  # both declare the weight
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.used_weight(), self.bias)
 
 
-SPLIT: dict[type[nn.Module], type[Split]] = {nn.Conv2d: SplitConv2d, nn.Linear: SplitLinear}
+class SplitAdapter(Split, LowRankAdapter):
+    """A general adapter and a tail adapter beside it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out if self.general else out + F.linear(x, self.added())
 
 
-def divisible(net: Network, kinds: tuple[type[nn.Module], ...]) -> list[str]:
-    """Names of plain layers of these kinds in trunk and backbones whose weight trains."""
-    return [
-        name
-        for name, module in net.named_modules()
-        if type(module) in kinds and name.startswith(("trunk.", "backbones.")) and module.weight.requires_grad
-    ]
+SPLIT: dict[type[nn.Module], type[Split]] = {
+    nn.Conv2d: SplitConv2d, nn.Linear: SplitLinear, LowRankAdapter: SplitAdapter
+}  # fmt: skip
+
+
+def divisible(modules: Iterable[tuple[str, nn.Module]], kinds: tuple[type[nn.Module], ...]) -> list[str]:
+    """Names of the plain modules of these kinds whose weight, or adapter, trains."""
+    return [name for name, module in modules if type(module) in kinds and _trains(module)]
+
+
+def _trains(module: nn.Module) -> bool:
+    value = module.up if isinstance(module, LowRankAdapter) else module.weight
+    return bool(value.requires_grad)
 
 
 def divide(module: nn.Module, tail: nn.Module, stacks: bool) -> None:
-    """Turn a plain layer into its split form in place; parameter names and values stay."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    """Turn a plain module into its split form in place; parameter names and values stay."""
+    device = next(module.parameters()).device
+    shape = weight_shape(module)
     module.__class__ = SPLIT[type(module)]
-    module.tail = tail.to(weight.device)
+    module.tail = tail.to(device)
     module.general = False  # type: ignore[assignment]
     if stacks:
-        module.register_buffer("stacked", torch.zeros_like(weight))
+        module.register_buffer("stacked", torch.zeros(shape, device=device))
+
+
+def general_weight(net: Network, name: str) -> Tensor:
+    """W_g of a split module."""
+    module = net.get_submodule(name)
+    if isinstance(module, LowRankAdapter):
+        layer, part = _adapted(net, name)
+        return layer.whole(part)
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight
 
 
 @torch.no_grad()
-def fold(module: Split, keep_tail: bool = True) -> None:
-    """Back to a plain layer: W <- W_g + tail, or W_g alone."""
+def absorb(net: Network, name: str, change: Tensor) -> None:
+    """W_g <- W_g + change."""
+    module = net.get_submodule(name)
+    if isinstance(module, LowRankAdapter):
+        layer, part = _adapted(net, name)
+        layer.absorb(part, change)
+    else:
+        module.weight.add_(change)  # type: ignore[operator]
+
+
+def _adapted(net: Network, name: str) -> tuple[AdaptedQkv, Literal["q", "v"]]:
+    owner, _, part = name.rpartition(".")
+    layer = net.get_submodule(owner)
+    assert isinstance(layer, AdaptedQkv)
+    return layer, "q" if part == "q" else "v"
+
+
+@torch.no_grad()
+def fold(net: Network, name: str, keep_tail: bool = True) -> None:
+    """Back to a plain module: W <- W_g + tail, or W_g alone."""
+    module = net.get_submodule(name)
+    assert isinstance(module, Split)
     if keep_tail:
-        module.weight.add_(module.added())
-    for name in ("tail", "general", *(["stacked"] if "stacked" in module._buffers else [])):
-        delattr(module, name)
+        absorb(net, name, module.added())
+    for part in ("tail", "general", *(["stacked"] if "stacked" in module._buffers else [])):
+        delattr(module, part)
     module.__class__ = next(plain for plain, split in SPLIT.items() if isinstance(module, split))  # type: ignore[assignment]
 
 

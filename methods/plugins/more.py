@@ -11,9 +11,10 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from imbcil.harness.base.config import Frozen
+from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import Batch, Group, Learner, Network, Outputs, Phase, Plugin, Stage
 from imbcil.harness.pools import Pool
 from imbcil.methods.plugins._split import (
@@ -23,11 +24,15 @@ from imbcil.methods.plugins._split import (
     Scattered,
     Split,
     Start,
+    absorb,
     divide,
     divisible,
     fold,
     general_only,
+    general_weight,
     split_modules,
+    tail_shapes,
+    weight_shape,
 )
 
 Policy = Literal["merge", "keep", "freeze-stack", "resplit", "discard"]
@@ -37,8 +42,8 @@ Schedule = Literal["sine", "constant", "cosine", "rising"]
 class MOREConfig(Frozen):
     """`amplitude`: A' = A / C, the peak weight of the discrepancy over the number of classes that the loader delivers;
     0 is the low-rank control, without a second pass. `schedule` over the stage's steps (or epochs, `per`): "sine" 0 ->
-    A -> 0, "constant", "cosine" A -> 0, "rising" 0 -> A. `layers`: which trained layers of the backbones. `rank_ratio`,
-    `mapping`, `scale`, `init`: of B A. `split`: "random" frees as many entries at random places instead (a control).
+    A -> 0, "constant", "cosine" A -> 0, "rising" 0 -> A. `layers`: which trained layers of the backbones, or the adapters
+    of a transformer that rests: their rank is what `rank_ratio` is of. `mapping`, `scale`, `init`: of B A. `split`: "random" frees as many entries at random places instead (a control).
     `policy`: what becomes of B A after a phase. `stages`: the learner's first stage of a phase, or all of its own.
     `norm`: BatchNorm of the general pass on batch or running statistics. `stop`: no gradient through that branch.
     `form` with several labels an image: "per_label" weights each logit by its class's share of the images,
@@ -48,7 +53,7 @@ class MOREConfig(Frozen):
     amplitude: float = Field(default=2.0, ge=0, le=20)
     schedule: Schedule = "sine"
     per: Literal["step", "epoch"] = "step"
-    layers: Literal["conv", "linear", "both"] = "conv"
+    layers: Literal["conv", "linear", "both", "adapters"] = "conv"
     rank_ratio: float = Field(default=0.1, gt=0, le=1)
     mapping: Mapping = "matrix"
     scale: float = Field(default=1.0, gt=0)
@@ -85,6 +90,20 @@ class MORE(Plugin):
 
     # --- the split ----------------------------------------------------------------------------------------------
 
+    def check_backbones(self, parts: Sequence[nn.Module]) -> str:
+        modules = [item for part in parts for item in part.named_modules()]
+        fitting = [layers for layers, kinds in KINDS.items() if divisible(modules, kinds)]
+        if self.cfg.layers not in fitting:
+            raise BadInput(
+                f"{self.name}.layers = {self.cfg.layers}: nothing of the kind is trained in this backbone; use "
+                f"--set {self.name}.layers={' or '.join(fitting)}, or leave {self.name} out."
+            )
+        share = _size(modules, KINDS[self.cfg.layers]) / _size(modules, (nn.Module,))
+        if share >= 0.5:
+            return ""
+        choices = ", ".join(fitting)
+        return f"{self.name}.layers = {self.cfg.layers} splits {share:.1%} of the backbone's weights; there are {choices}."
+
     def begin_phase(self, phase: Phase, learner: Learner) -> None:
         stages = list(learner.stages(phase))
         self.state["stages"] = [stage.name for stage in stages[: None if self.cfg.stages == "all" else 1]]
@@ -102,12 +121,13 @@ class MORE(Plugin):
         return stage.owner == "learner" and stage.name in self.state["stages"]
 
     def wrap(self, net: Network, only: Sequence[str] | None = None) -> list[str]:
-        names = list(divisible(net, KINDS[self.cfg.layers]) if only is None else only)
+        parts = [item for item in net.named_modules() if item[0].startswith(("trunk.", "backbones."))]
+        names = list(divisible(parts, KINDS[self.cfg.layers]) if only is None else only)
         kind = LowRank if self.cfg.split == "low_rank" else Scattered
         for name in names:
             module = net.get_submodule(name)
-            weight: Tensor = module.weight  # type: ignore[assignment]
-            tail = kind(weight.shape, self.cfg.rank_ratio, self.cfg.mapping, self.cfg.scale)
+            factors = tail_shapes(module, self.cfg.rank_ratio, self.cfg.mapping)
+            tail = kind(weight_shape(module), factors, self.cfg.scale)
             divide(module, tail, stacks=self.cfg.policy == "freeze-stack")
         return names
 
@@ -120,12 +140,14 @@ class MORE(Plugin):
         for name, module in split_modules(learner.net).items():
             generator = self.tools.gen("more", self.state["phase"], stage.name, name)
             module.tail.draw(self.cfg.init, generator)  # type: ignore[operator]
-            self._look_back(name, module)
-            module.weight.sub_(module.added())  # the function is what it was, whatever the tail starts from
+            self._look_back(name, module, general_weight(learner.net, name))
+            absorb(
+                learner.net, name, -module.added()
+            )  # the function is what it was, whatever the tail starts from
 
-    def _look_back(self, name: str, module: Split) -> None:
+    def _look_back(self, name: str, module: Split, weight: Tensor) -> None:
         """Put back what the policy kept of this layer, where it still has the same shape."""
-        weight, tail = module.weight, module.tail
+        tail = module.tail
         kept = self.state.get("kept", {}).get(name, {})
         fits = {key: value.shape for key, value in kept.items()}
         if kept and fits == {key: value.shape for key, value in tail.state_dict().items()}:
@@ -156,8 +178,8 @@ class MORE(Plugin):
         self._log(learner)
 
     def unwrap(self, net: Network) -> None:
-        for module in split_modules(net).values():
-            fold(module, keep_tail=self.cfg.policy != "discard")
+        for name in split_modules(net):
+            fold(net, name, keep_tail=self.cfg.policy != "discard")
 
     # --- the loss -----------------------------------------------------------------------------------------------
 
@@ -186,6 +208,13 @@ class MORE(Plugin):
         if self.cfg.amplitude:
             total, rows = self.state["gap"]
             self.tools.log_per_class("more_discrepancy", total / rows.clamp(min=1))
+
+
+def _size(modules: Sequence[tuple[str, nn.Module]], kinds: tuple[type[nn.Module], ...]) -> int:
+    """Parameters that modules of these kinds hold themselves."""
+    return sum(
+        value.numel() for _, part in modules if isinstance(part, kinds) for value in part.parameters(False)
+    )
 
 
 def schedule_factor(schedule: Schedule, progress: float) -> float:

@@ -43,7 +43,13 @@ def wrapped(**settings: Any) -> tuple[MORE, Network]:
 
 def opened(method: str, store: Path, phase: int = 1, **options: Any) -> tuple[Runner, Stage]:
     """A run inside the first stage of a phase: wrapped, nothing trained."""
-    runner, view = begun(method, store, phase, **options)
+    runner, _ = begun(method, store, phase, **options)
+    return runner, open_stage(runner)
+
+
+def open_stage(runner: Runner) -> Stage:
+    """Open the first stage of the phase that was begun."""
+    view = runner._phase_view()
     for plugin in runner.plugins.items:
         plugin.begin_phase(view, runner.learner)
     stage = runner.plugins.stages(view, runner.learner)[0]
@@ -51,7 +57,7 @@ def opened(method: str, store: Path, phase: int = 1, **options: Any) -> tuple[Ru
     runner.plugins.wrap(runner.learner.net, stage)
     for plugin in runner.plugins.items:
         plugin.begin_stage(stage, runner.learner)
-    return runner, stage
+    return stage
 
 
 IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -96,14 +102,14 @@ def test_ranks_and_extra_parameters_of_resnet32_are_those_of_the_facts() -> None
 def test_the_kernel_mapping_is_that_of_loralib() -> None:
     weight = torch.empty(16, 8, 3, 3)
     assert factor_shapes(weight.shape, 0.25, "kernel") == ((48, 6), (6, 24))
-    part = LowRank(weight.shape, 0.25, "kernel", scale=0.5)
+    part = LowRank(weight.shape, factor_shapes(weight.shape, 0.25, "kernel"), scale=0.5)
     part.draw("both", torch.Generator().manual_seed(0))
     assert torch.allclose(part(), 0.5 * (part.b @ part.a).view(16, 8, 3, 3))
 
 
 def test_the_random_control_frees_as_many_entries_as_the_factors_have() -> None:
     shape = torch.Size((16, 16, 3, 3))
-    part = Scattered(shape, 0.1, "matrix", 1.0)
+    part = Scattered(shape, factor_shapes(shape, 0.1, "matrix"), 1.0)
     part.draw("kaiming", torch.Generator().manual_seed(0))
     assert part.values.numel() == 2 * (16 + 144)
     nn.init.ones_(part.values)
@@ -344,7 +350,7 @@ def test_discarding_goes_on_with_the_general_weights_alone() -> None:
 
 def test_resplitting_takes_the_best_low_rank_part_of_the_update() -> None:
     generator = torch.Generator().manual_seed(3)
-    part = LowRank(torch.Size((8, 4, 3, 3)), 0.25, "matrix", scale=2.0)
+    part = LowRank(torch.Size((8, 4, 3, 3)), ((8, 2), (2, 36)), scale=2.0)
     update = torch.randn(8, 4, 3, 3, generator=generator)
     part.take(update)
     left, values, right = torch.linalg.svd(update.view(8, 36).double(), full_matrices=False)
