@@ -36,7 +36,10 @@ def check_composition(
     any is taken with its defaults."""
     needs = learner.needs
     if labels not in needs.labels:
-        raise BadInput(f"{name} learns from {_listed(needs.labels)} labels; this protocol has {labels} ones.")
+        raise BadInput(
+            f"{name} learns from {_listed(needs.labels)} labels; this protocol has {labels} ones; use another learner or "
+            "another --protocol."
+        )
     if needs.memory == "required" and memory.empty:
         raise BadInput(
             f"{name} needs an exemplar memory, and --memory 0 leaves none; give N/class or a total."
@@ -56,7 +59,7 @@ def check_composition(
             owners[slot] = other
         if labels not in plugin.labels:
             raise NotDefined(
-                f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones."
+                f"{other} works on {_listed(plugin.labels)} labels; this protocol has {labels} ones: leave {other} out."
             )
         if "criterion" in slots and needs.criterion != "ce":
             raise NotDefined(
@@ -79,6 +82,13 @@ def check_composition(
                 f"they cannot be combined: leave {other} out."
             )
         heads, by_whom = fitting, f"{by_whom}+{other}"
+
+
+def composition_notes(plugins: Sequence[tuple[str, type[Plugin]]]) -> list[str]:
+    """What is allowed and yet worth a word: a criterion that knows the class sizes on draws that are balanced too."""
+    priors = [name for name, plugin in plugins if plugin.needs_counts and "criterion" in plugin.slots]
+    draws = [name for name, plugin in plugins if "sampler" in plugin.slots]
+    return [f"{prior} with {drawn} corrects the class sizes twice." for prior in priors for drawn in draws]
 
 
 def check_counts(plugins: Sequence[Named], counts: Sequence[float], names: Sequence[str]) -> None:

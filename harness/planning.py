@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from imbcil.harness.compilation import decide_compilation
-from imbcil.harness.composition import check_counts
+from imbcil.harness.composition import check_counts, composition_notes
 from imbcil.harness.hardware import hardware_name
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.overrides import overrides
@@ -62,6 +62,8 @@ def plan_request(
     dataset = request.dataset or protocol_rule(request.protocol).dataset
     weights = resolve_weights(request, recipe.backbone, dataset)
     said += check_backbones(plans, weights)
+    for plan in plans:
+        said += composition_notes([(part.name, part.kind) for part in plan.plugins])
     store = Store(store_root(request.store))
     store.check_writable()  # before data are decoded, which may take long
     resolve_tracking(store, request.tracking_uri, disabled=request.no_tracking)

@@ -10,10 +10,12 @@ import torch
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, did_you_mean
 from imbcil.harness.base.registry import (
+    learner_names,
     learner_version,
     load_learner,
     load_plugin,
     parse_method,
+    plugin_names,
     plugin_version,
     short_name,
 )
@@ -81,6 +83,10 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
     known = {short_name(name) for method in methods for name in (method.learner, *method.plugins)}
     for path in request.set:
         head, dot, _ = path.partition(".")
+        if dot and head in {*learner_names(), *plugin_names()} - known:
+            raise BadInput(
+                f"--set {path}: {head} is in no --method of this run; add it there or leave the setting out."
+            )
         if head not in (*SECTIONS, *known) or not dot:
             raise BadInput(
                 f"--set {path}: unknown path; {did_you_mean(head, [*SECTIONS, *sorted(known)])} (NAME.key)."

@@ -88,10 +88,11 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     """The scenario as a short report: a head, one line a phase, totals."""
     record = scenario_record(scenario)
     held_out = scenario.settings.data.holdout > 0
+    phases = "phase" if len(record["phases"]) == 1 else "phases"
     lines = [
         f"{record['column']} on {record['dataset']}, order {record['order']}, "
         + (switches_text(scenario) or f"imbalance {record['imbalance']}"),
-        f"{record['n_classes']} classes in {len(record['phases'])} phases, "
+        f"{record['n_classes']} classes in {len(record['phases'])} {phases}, "
         + (f"hold-out {scenario.settings.data.holdout:g} of each class" if held_out else "no hold-out"),
         "",
         f"{'phase':>5}  {'classes':>7}  {'train':>7}  {'held out':>8}  {'test':>6}  original labels",

@@ -59,11 +59,11 @@ def build_report(collection: Collection, request: Request | None = None) -> Repo
 
 def _build(group: _Group) -> Table:
     columns = _columns(group)
-    slots = tuple(Slot(column, metric) for column in columns for metric in _metrics(group))
+    printed = _printed(group, columns)
+    slots = tuple(_slots(group, columns, printed))
     rows = [_row(key, runs, slots, group) for key, runs in _rows(group).items()]
     rows = [row for row in rows if not row.predictor or any(cell.measured for cell in row.cells)]
     rows = with_marks(_with_gaps_named(rows, slots, group), slots)
-    printed = _printed(group, columns)
     shown = attach_printed_rows(rows, printed, slots, group.conditions, _unchanged(group.runs))
     if group.request.layout:
         shown += agreement_rows(rows, printed, slots, group.conditions)
@@ -92,6 +92,16 @@ def _columns(group: _Group) -> tuple[ColumnKey, ...]:
         printed = {column for row in _printed(group, tuple(columns)) for column, _ in row.values}
         columns = [column for column in columns if column in printed or column in found]
     return tuple(columns)
+
+
+def _slots(group: _Group, columns: tuple[ColumnKey, ...], printed: Sequence[PublishedRow]) -> list[Slot]:
+    """A column of the table for each of ours and each metric; a layout of printed rows has no empty ones."""
+    slots = [Slot(column, metric) for column in columns for metric in _metrics(group)]
+    if not (group.request.layout and group.request.layout.printed_rows):
+        return slots
+    filled = {place for row in printed for place in row.values}
+    filled |= {(column_of(run), metric) for run in group.runs for metric in run.final}
+    return [slot for slot in slots if (slot.column, slot.metric) in filled]
 
 
 def column_order(key: ColumnKey) -> tuple[object, ...]:

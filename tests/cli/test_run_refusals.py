@@ -153,7 +153,7 @@ def test_an_unreadable_config_is_refused(refused: Refused, tmp_path: Path):
         (["--method", "ssil+class_balanced_sampling"], "brings its own; they cannot be combined"),
         (["--method", "podnet+balanced_softmax"], "podnet brings its own"),
         (["--method", "wa", "--set", "wa.clipp=true"], "wa: unknown key 'clipp'; did you mean clip"),
-        (["--method", "wa", "--set", "bic.epochs=3"], "--set bic.epochs: unknown path"),
+        (["--method", "wa", "--set", "bic.epochs=3"], "--set bic.epochs: bic is in no --method of this run"),
         (
             ["--set", "train.schedule=cosine", "--set", "train.milestones=[1]"],
             "--set: train: milestones need schedule: multistep",

@@ -10,7 +10,14 @@ import torch
 from tiny import tiny_runner
 
 from imbcil.harness.base.errors import BadInput, ContractViolation
-from imbcil.harness.composition import Plugins, check_composition, check_effect, check_head
+from imbcil.harness.base.registry import load_plugin
+from imbcil.harness.composition import (
+    Plugins,
+    check_composition,
+    check_effect,
+    check_head,
+    composition_notes,
+)  # fmt: skip
 from imbcil.harness.contract import Learner, Needs, Phase, Plugin
 from imbcil.harness.network.network import ModuleSpec, NetSpec, Network
 from imbcil.harness.network.runtime import Runtime
@@ -115,6 +122,14 @@ def test_kinds_of_labels_must_agree():
     assert "prior works on single labels; this protocol has multi ones" in refused(
         OwnSampler, Prior, labels="multi"
     )
+
+
+def test_a_prior_on_balanced_draws_is_allowed_and_said():
+    kinds = {name: load_plugin(name) for name in ("balanced_softmax", "class_balanced_sampling", "focal")}
+    chosen = lambda *names: [(name, kinds[name]) for name in names]  # noqa: E731
+    twice = "balanced_softmax with class_balanced_sampling corrects the class sizes twice."
+    assert composition_notes(chosen("class_balanced_sampling", "balanced_softmax")) == [twice]
+    assert composition_notes(chosen("class_balanced_sampling", "focal")) == []
 
 
 @pytest.mark.parametrize("budget", ["0", "0/class"])

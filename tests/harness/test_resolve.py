@@ -172,7 +172,7 @@ def test_one_plan_a_method_in_the_order_asked_for():
         ("train.epoch", "unknown key 'train.epoch'; did you mean epochs"),
         ("icarl.patients", "icarl: unknown key 'patients'; did you mean patience"),
         ("icarl.train.epoch", "icarl: unknown key 'train.epoch'; did you mean epochs"),
-        ("replay.train.lr", "--set replay.train.lr: unknown path"),  # replay is not asked for
+        ("replay.train.lr", "--set replay.train.lr: replay is in no --method of this run"),
         ("epochs", "--set epochs: unknown path"),
         ("train", "--set train: write SECTION.key=value"),
         ("epochs_divisor.x", "--set epochs_divisor.x: unknown path"),

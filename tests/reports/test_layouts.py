@@ -111,8 +111,25 @@ def test_families_of_augmentation_never_share_a_table(store):
     found = tables(store, "more-static")
     labels = {recipe: {row.label for row in table.rows} for (recipe, _), table in found.items()}
     assert "cRT" in labels["bot"] and "cRT" not in labels["strong"] | labels["more-weak"]
-    assert "PaCo" in labels["strong"] and "PaCo" not in labels["bot"] | labels["more-weak"]
+    assert "PaCo" in labels["strong"]
+    assert "PaCo" not in labels["bot"] | labels["more-weak"] | labels["more-strong"]
     assert "LA+MORE" in labels["more-weak"] & labels["more-strong"]
+
+
+def test_a_table_of_printed_rows_has_no_empty_columns(store):
+    add_run(store, "finetune", 37.32, **STATIC)
+    for table in tables(store, "more-static").values():
+        for place, slot in enumerate(table.slots):
+            assert any(row.cells[place].text for row in table.rows), (table.title, slot)
+
+
+def test_the_images_of_miml_are_nowhere_and_its_row_says_so(store):
+    table = tables(store, "more-multi", images_at_hand=lambda dataset: dataset != "miml")["krt", "20/class"]
+    said = cells(table, "finetune+more", "last_map")
+    assert said["miml", "static-1", "none"] == "no images here"
+    assert ("voc-mlt", "static-1", "none") not in said
+    printed = cells(table, "BCE+MORE (published by MORE, secondary)", "last_map")
+    assert printed["miml", "static-1", "none"] == "84.60"
 
 
 def test_the_ladder_stands_under_its_own_imbalance(store):
