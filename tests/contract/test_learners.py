@@ -230,6 +230,12 @@ def test_old_images_are_reached_only_through_the_memory(name: str, tmp_path: Pat
     assert_same_run(plain, runner)
 
 
+@pytest.mark.parametrize("plugin", plugin_names())
+def test_every_plug_in_is_tried_on_three_learners(plugin: str) -> None:
+    tried = [method for method in METHODS if plugin in method.split("+")[1:]]
+    assert len(tried) >= 3 or "single" not in load_plugin(plugin).labels
+
+
 def test_the_tiny_scenario_holds_the_hard_cases() -> None:
     scenario = tiny_scenario()
     assert min(len(phase.classes) for phase in scenario.phases) == 1

@@ -10,7 +10,7 @@ from test_learners import allowed, assert_same_run, finished, finished_and_count
 from tiny import MULTI_TEST, SIZES, all_scores, tiny_multi_scenario, tiny_runner
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.harness.base.registry import learner_names, load_learner, plugin_names
+from imbcil.harness.base.registry import learner_names, load_learner, load_plugin, plugin_names
 from imbcil.harness.runner import Runner
 from imbcil.harness.sweep import load_suite
 
@@ -170,3 +170,9 @@ def test_a_plug_in_with_several_labels_gives_finite_numbers_and_resumes_bit_iden
         assert all(np.isfinite(value) for value in record.metrics.values())
     kill_after(method, tmp_path / "killed", saves // 2, **small(method))
     assert_same_run(whole, finished(method, tmp_path / "killed", **small(method)))
+
+
+@pytest.mark.parametrize("plugin", plugin_names())
+def test_every_multi_label_plug_in_is_tried_on_three_learners(plugin: str) -> None:
+    tried = [method for method in with_plugins() if plugin in method.split("+")[1:]]
+    assert len(tried) >= 3 or "multi" not in load_plugin(plugin).labels

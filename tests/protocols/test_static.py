@@ -18,9 +18,9 @@ CIFAR100 = [
     (10, 19573, 500, 50, 69, 31, 0),
 ]  # fmt: skip
 CIFAR10 = [
-    (100, 12406, 5000, 50, 8, 2, 0),
+    (200, 11203, 5000, 25, 7, 3, 0), (100, 12406, 5000, 50, 8, 2, 0), (50, 13996, 5000, 100, 9, 1, 0),
     (10, 20431, 5000, 500, 10, 0, 0),
-]  # its last two at rho 100 have 83 and 50
+]  # fmt: skip  # its last two at rho 100 have 83 and 50, its last at rho 50 has 100
 
 
 def static(dataset: str, root: Path, **settings: object) -> Scenario:
