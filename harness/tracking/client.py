@@ -55,9 +55,11 @@ class Connection:
 
 
 def creation_lock(store: Store, settings: TrackingSettings) -> FileLock:
-    """The store's lock around find-or-create."""
-    seconds = _REMOTE_LOCK_SECONDS if settings.remote else _LOCAL_LOCK_SECONDS
-    return FileLock(store.root / ".mlflow.lock", timeout=seconds)
+    """The store's lock around find-or-create; a server's is another one, so that one which hangs holds up nobody who
+    writes the store's own file."""
+    if settings.remote:
+        return FileLock(store.root / ".mlflow-server.lock", timeout=_REMOTE_LOCK_SECONDS)
+    return FileLock(store.root / ".mlflow.lock", timeout=_LOCAL_LOCK_SECONDS)
 
 
 @contextmanager
@@ -162,7 +164,7 @@ def explain(error: BaseException, settings: TrackingSettings) -> str:
     if settings.remote and ("Max retries exceeded" in text or "Timeout" in type(error).__name__):
         return f"MLflow at {place} does not answer."
     line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return f"MLflow at {place} failed: {scrub(line)[:300]}"
+    return f"MLflow at {place} failed: {scrub(line)[:300].rstrip('. ')}."
 
 
 def _mlflow_version() -> str:

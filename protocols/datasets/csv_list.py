@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imbcil.harness.base.errors import BadInput
-from imbcil.protocols.datasets.faults import checked_path
+from imbcil.protocols.datasets.faults import check_folders, check_inside, checked_path
 from imbcil.protocols.datasets.pictures import Listing, listed_source
 from imbcil.protocols.datasets.source import Source
 
@@ -19,10 +19,14 @@ LARGEST_CSV = 256 << 20  # bytes
 def read_csv_list(path: Path, size: int | None = None) -> Source:
     """The dataset in a CSV; labels are names or whole numbers, rows keep the file's order.
 
-    Raises BadInput naming the line for a missing column, an unknown split, or a path that leaves the folder.
+    Raises BadInput naming the line for a missing column, an unknown split, or a path that leaves the folder, by a
+    link too.
     """
     root = path.parent
     rows = [_checked(row, where) for row, where in csv_rows(path, COLUMNS)]
+    places = [place for place, _, _ in rows]
+    check_folders(root, places)
+    check_inside(root, *(root / place for place in places if (root / place).is_symlink()))
     names = class_names({label for _, label, _ in rows})
     number = {name: index for index, name in enumerate(names)}
     listings = {}

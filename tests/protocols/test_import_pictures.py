@@ -156,6 +156,18 @@ def test_a_csv_with_a_wrong_line_is_refused_and_the_line_named(text: str, part: 
         read_csv_list(write_csv(tmp_path, text))
 
 
+def test_a_csv_that_leaves_its_folder_by_a_link_is_refused(tmp_path: Path) -> None:
+    save_picture(tmp_path / "outside" / "x.png")
+    path = write_csv(tmp_path / "here", "path,label,split\naway/x.png,a,train\nimages/0.png,a,test\n")
+    (tmp_path / "here" / "away").symlink_to(tmp_path / "outside")
+    with pytest.raises(BadInput, match="away is a link that leads out"):
+        read_csv_list(path)
+    path.write_text("path,label,split\nx.png,a,train\nimages/0.png,a,test\n")
+    (tmp_path / "here" / "x.png").symlink_to(tmp_path / "outside" / "x.png")
+    with pytest.raises(BadInput, match=r"x\.png is a link that leads out"):
+        read_csv_list(path)
+
+
 def test_a_csv_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(b"path,label,split\n\xff\xfe\x00\x01,a,train\n")

@@ -12,8 +12,9 @@ from run_factory import add_phase, finish_run, start_run
 from imbcil.harness.base.errors import BadInput, RunStopped
 from imbcil.harness.store.layout import Store
 from imbcil.harness.tracking import Tracker, TrackingSettings, sync_store
-from imbcil.harness.tracking.client import patient_and_quiet
+from imbcil.harness.tracking.client import creation_lock, patient_and_quiet
 from imbcil.harness.tracking.dashboard import free_port
+from imbcil.harness.tracking.settings import embedded_tracking
 from imbcil.harness.tracking.tracker import PHASE_SECONDS
 
 FEW_SECONDS = PHASE_SECONDS + 3  # the import of MLflow and a busy machine
@@ -47,6 +48,12 @@ def test_a_dead_server_costs_a_moment_a_phase_and_one_warning(store: Store, said
     assert "does not answer" in said[0]
     assert "imbcil-bench sync" in said[0]
     assert "hunter2" not in said[0]
+
+
+def test_one_who_waits_for_a_server_does_not_hold_up_the_stores_own_file(store: Store) -> None:
+    server = TrackingSettings(uri="http://127.0.0.1:1")
+    with creation_lock(store, server):
+        assert creation_lock(store, embedded_tracking(store)).acquire(timeout=0)
 
 
 def test_a_server_that_never_answers_is_not_waited_for(store: Store, said, silent_port: int) -> None:
