@@ -47,7 +47,8 @@ def _check_scores(found: Mapping[str, NDArray[np.float32]], wanted: tuple[int, i
             )
         if np.isnan(scores).any():
             raise ContractViolation(
-                f"The scores {name!r} of {learner} hold NaN, which no class can win or lose."
+                f"The scores {name!r} of {learner} hold NaN: the network has diverged (try a smaller --set "
+                "train.lr) or scores() is at fault."
             )
 
 

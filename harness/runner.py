@@ -287,7 +287,7 @@ class Runner:
         return where if inside is None else f"{where}, epoch {inside.epoch + 1}, step {inside.step}"
 
     @property
-    def trained(self) -> bool:
+    def has_trained(self) -> bool:
         """Whether any step was taken, now or before a restart."""
         return bool(self.place.phase or self.costs.images)
 
