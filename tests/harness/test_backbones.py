@@ -116,6 +116,15 @@ def test_zero_initialised_blocks_begin_as_their_shortcut() -> None:
     assert torch.equal(net.layer1(x), x)
 
 
+@pytest.mark.parametrize(("zero_init", "linear"), [(True, True), (False, False)])
+def test_one_zero_block_a_stage_without_relus_between_is_linear(zero_init: bool, linear: bool):
+    """Why the recipe quick turns PODNet's zero_init off."""
+    net = seeded("resnet8", post_add_relu=False, zero_init=zero_init).eval()
+    a, b = (torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    parts, whole = net.through_stages(a)[0] + net.through_stages(b)[0], net.through_stages(a + b)[0]
+    assert torch.allclose(parts, whole, atol=1e-4) == linear
+
+
 def test_the_small_stem_keeps_the_resolution_of_a_resnet18() -> None:
     assert build_backbone("resnet18", stem="3x3")(images())["maps"][0].shape == (2, 64, 32, 32)
     assert build_backbone("resnet18")(images())["maps"][0].shape == (2, 64, 8, 8)
