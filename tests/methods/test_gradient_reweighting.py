@@ -21,6 +21,8 @@ from imbcil.methods._gradient_balance import (
     log_prior,
 )
 from imbcil.methods.gradient_reweighting import head_gradients
+from imbcil.protocols.scenario import build_scenario
+from imbcil.protocols.settings import DataSettings, ProtocolSettings
 
 D = torch.float64
 CODE, POSTER = Switches(), Switches(normalisation="sum")
@@ -49,6 +51,22 @@ def test_sigma_and_mixing_weights_are_the_worked_ones(
     assert mixing.tolist() == pytest.approx(code, abs=1e-6)
     if poster is not None:
         assert distillation_weights(d(*lost), POSTER)[1].tolist() == pytest.approx(poster, abs=1e-6)
+
+
+@pytest.mark.parametrize(("protocol", "n_tasks", "sigma"), [("lfs", 10, 0.3295), ("lfh", 5, 0.766)])
+def test_sigma_on_the_published_split_is_the_worked_one_in_the_second_phase(
+    protocol: str, n_tasks: int, sigma: float
+) -> None:
+    """20 exemplars a class stay of the images that the hold-out leaves; CIFAR100-LT, shuffled."""
+    data = DataSettings(holdout=0.1, holdout_quirk=True)
+    settings = ProtocolSettings(
+        protocol=protocol, dataset="cifar100-lt", n_tasks=n_tasks, order="shuffled", data=data
+    )
+    scenario = build_scenario(settings, need_images=False)
+    labels = scenario.phases[0].train // 500  # without the images rows are listed by label, 500 each
+    counts = torch.from_numpy(np.bincount(scenario.arrival_id[labels])).double()
+    found = float(distillation_weights(counts - counts.clamp(max=20), CODE)[0])
+    assert round(found, len(str(sigma)) - 2) == sigma
 
 
 def test_alpha_and_r_are_the_worked_ones_when_new_classes_have_seen_more_gradient() -> None:
