@@ -39,7 +39,7 @@ def publish_means(connection: Connection, truths: Sequence[Truth]) -> bool:
     """
     members = newest_finished(truths)
     if not members:
-        return False
+        return _close_failed(connection, truths)
     first = members[0]
     with connection.lock():
         experiment_id = ensure_experiment(connection, first.info)
@@ -59,6 +59,20 @@ def publish_means(connection: Connection, truths: Sequence[Truth]) -> bool:
             if other.info.run_id != parent.info.run_id:
                 connection.client.delete_run(other.info.run_id)
     return not done
+
+
+def _close_failed(connection: Connection, truths: Sequence[Truth]) -> bool:
+    """End the parent of a group whose seeds have all failed; True if it was open. One that finishes later reopens it."""
+    if not truths or any(truth.state.status != "failed" for truth in truths):
+        return False
+    with connection.lock():
+        experiment_id = ensure_experiment(connection, truths[0].info)
+        parents = _parents(connection, experiment_id, group_of(truths[0], connection.store_id))
+        waiting = [run for run in parents if run.info.status == "RUNNING"]
+        end = max(truth.last_ms for truth in truths)
+        for run in waiting:
+            connection.client.set_terminated(run.info.run_id, status="FAILED", end_time=end or None)
+    return bool(waiting)
 
 
 def _parents(connection: Connection, experiment_id: str, group: str) -> list["Run"]:

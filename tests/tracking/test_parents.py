@@ -71,6 +71,25 @@ def test_means_wait_for_the_last_seed_and_are_logged_once(
     assert shown.row_counts() == before
 
 
+def test_a_parent_whose_seeds_all_failed_has_failed_until_one_finishes(
+    store: Store, tracker: Tracker, shown: Shown
+) -> None:
+    runs = [start_run(store, seed) for seed in (0, 1)]
+    add_phase(runs[0], 0)
+    for run in runs:
+        run.set_state("failed", reason="The disk is full.")
+        tracker.deliver(run, "failed")
+    assert shown.status("icarl (mean)") == "RUNNING"
+    tracker.deliver_parent(runs)
+    assert shown.status("icarl (mean)") == "FAILED"
+    for phase in range(3):
+        add_phase(runs[1], phase)
+    end_run(runs[1])
+    tracker.deliver(runs[1], "finished")
+    tracker.deliver_parent(runs)
+    assert shown.status("icarl (mean of 1)") == "FINISHED"
+
+
 def test_a_run_that_never_got_a_folder_is_passed_over(
     store: Store, tracker: Tracker, shown: Shown, said: list[str]
 ) -> None:
