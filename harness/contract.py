@@ -253,8 +253,7 @@ class Plugin(_Keeper):
         return cls.slots
 
     def check_backbones(self, parts: Sequence[nn.Module]) -> str:
-        """Look at trunk and backbones of a run before its data is opened; they hold no values yet. Raise BadInput where
-        there is nothing to do on them; return a sentence for the log, "" for none."""
+        """Before data is opened, on trunk and backbones without values: raise BadInput, or return a sentence to log."""
         return ""
 
     def design(self, spec: NetSpec) -> NetSpec:

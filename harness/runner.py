@@ -286,17 +286,12 @@ class Runner:
         where = f"phase {min(self.place.phase + 1, phases)} of {phases}"  # all are done when the last one is saved
         return where if inside is None else f"{where}, epoch {inside.epoch + 1}, step {inside.step}"
 
-    @property
-    def has_trained(self) -> bool:
-        """Whether any step was taken, now or before a restart."""
-        return bool(self.place.phase or self.costs.images)
-
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def save(self, context: StageContext | None = None) -> None:
         """Write a checkpoint of this very moment."""
         if context is not None:
             checked_means(context.position.sums, max(context.position.step, 1), context)
-        learner, plugins = self.learner, self.plugins
-        resume.save(self.checkpoints, self.place, learner, plugins, self.costs, context, self.where())
+        where = self.where()
+        resume.save(self.checkpoints, self.place, self.learner, self.plugins, self.costs, context, where)
         self.saved_at = time.monotonic()

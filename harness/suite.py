@@ -128,7 +128,8 @@ def _train_locked(
     except (Exception, SystemExit) as error:  # a learner's code may fail in any way; the others go on
         if not isinstance(error, ImbcilError):
             logged.traceback(error)
-        where, trained = (runner.where(), runner.has_trained) if runner else ("its preparation", False)
+        where = runner.where() if runner else "its preparation"
+        trained = runner is not None and bool(runner.place.phase or runner.costs.images)  # any step, ever
         ended = ended_by(error, (run.plan.learner, *run.plan.plugins), where, trained, folder.log_path)
         _end(folder, "failed", str(ended), tracker, logged)
         raise ended from error

@@ -20,6 +20,8 @@ SMALL = (
     "backbone.name=tiny",
     "--set",
     "train.epochs=1",
+    "--set",
+    "train.first_phase=1",
     "--no-tracking",
 )
 

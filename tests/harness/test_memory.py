@@ -101,7 +101,7 @@ def test_the_quota_follows_from_the_budget(budget: str, n_classes: int, quota: i
     "budget", ["", "-5", "20/klass", "2.5", "20 / class", "1e3", "20/class/class", "9999999999"]
 )
 def test_a_budget_that_cannot_be_read_is_refused(budget: str):
-    with pytest.raises(ValueError, match="must be N/class, a total N, or 0"):
+    with pytest.raises(ValueError, match="write N/class, a total N, or 0"):
         MemorySettings(budget=budget)
 
 

@@ -108,7 +108,7 @@ def test_loading_does_not_change_what_was_given():
         ("trian: {}", "unknown key 'trian'; did you mean train"),
         ("train: {epochs: many}", "train.epochs = 'many'"),
         ("train: {lr: .nan}", "train.lr"),
-        ("memory: {budget: 20/klass}", "memory = {'budget': '20/klass'}: must be N/class, a total N, or 0"),
+        ("memory: {budget: 20/klass}", "memory.budget = '20/klass': write N/class, a total N, or 0"),
         ("memory: {old: forget}", "memory.old = 'forget'"),
         ("epochs_divisor: 0", "epochs_divisor = 0"),
         ("train: 3", "train = 3"),

@@ -88,9 +88,9 @@ def test_the_memory_flag_wins_over_recipe_and_set():
 
 
 def test_a_memory_that_cannot_be_read_names_the_flag():
-    assert refused(memory="20/klass").startswith("--memory: memory = ")
-    assert "must be N/class, a total N, or 0" in refused(memory="-5")
-    assert refused(memory="20/klass", set={"train.epochs": 3}).startswith("--memory: memory = ")
+    assert refused(memory="20/klass").startswith("--memory: memory.budget = ")
+    assert "write N/class, a total N, or 0" in refused(memory="-5")
+    assert refused(memory="20/klass", set={"train.epochs": 3}).startswith("--memory: memory.budget = ")
 
 
 # --- layers of settings -------------------------------------------------------------------------------------------

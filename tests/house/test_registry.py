@@ -20,10 +20,13 @@ from imbcil.harness.base.registry import (
 )
 
 MINE = '''"""Mine: a learner of my own. It does little."""
+from imbcil.harness.base.config import Frozen
+
 class Learner:
     contract = "learner"
 
 class Mine(Learner):
+    Config = Frozen
     title = "MINE"
     needs = dict(labels={"multi", "single"}, memory="none", privileged=True)
 '''

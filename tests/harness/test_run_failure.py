@@ -114,7 +114,7 @@ def test_an_error_of_this_programs_own_learner_is_no_bad_input(
     monkeypatch.setattr(Finetune, "loss", broken, raising=False)
     outcome = run_request(request(tmp_path, seeds=(0,)), Listener())
     assert [run.state().status for run in outcome.runs] == ["failed", "finished"]
-    assert "test_failure.py" in outcome.failures[0]
+    assert "test_run_failure.py" in outcome.failures[0]
     assert "LookupError: a bug" in outcome.failures[0]
 
 
