@@ -7,9 +7,6 @@ import yaml
 
 from imbcil.harness.base.errors import BadInput
 
-LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # in C where it was built: `list` reads the whole catalogue
 OPENING = (
     yaml.FlowSequenceStartToken,
     yaml.FlowMappingStartToken,
