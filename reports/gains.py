@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from imbcil.harness.base.errors import BadInput, ImbcilError
 from imbcil.harness.base.registry import load_learner, load_plugin
-from imbcil.harness.composition import check_composition
 from imbcil.harness.settings import MemorySettings
 from imbcil.reports import captions
 from imbcil.reports.collect import Collection, StoredRun
@@ -98,6 +97,8 @@ def _bare(measured: Mapping[RowKey, Runs]) -> dict[tuple[str, str], Runs]:
 
 def refusal(learner: str, plugin: str, memory: str) -> str | None:
     """Why the contract refuses this combination, in its own words; None where it does not."""
+    from imbcil.harness.composition import check_composition  # brings torch, which no other table needs
+
     try:
         check_composition(
             load_learner(learner),

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import pytest
+from fake_runs import add_run, make_store
 
 from imbcil.harness.base.registry import learner_names, plugin_names
 from imbcil.harness.cli.main import COMMANDS, main
@@ -43,6 +45,16 @@ def test_every_command_that_help_names_is_written():
 )
 def test_help_and_list_import_no_heavy_library(arguments: list[str]):
     assert modules_after(*arguments) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["table"], ["table", "poster"], ["data", "list"]], ids=" ".join
+)
+def test_a_look_at_the_store_or_the_data_imports_neither_torch_nor_mlflow(
+    arguments: list[str], tmp_path: Path
+):
+    add_run(make_store(tmp_path / "store"))
+    assert modules_after(*arguments) & {"torch", "mlflow"} == set()
 
 
 def test_help_alone_imports_neither_pydantic_nor_a_subcommand():
