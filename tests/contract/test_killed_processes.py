@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_learners import all_scores, assert_same_run, finished, kill_after, without_costs
-from tiny import tiny_runner
+from killed import assert_same_run, finished, kill_after, without_costs
+from tiny import all_scores, tiny_runner
 
 from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.store.run_folder import RunFolder

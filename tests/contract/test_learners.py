@@ -1,19 +1,18 @@
 """The contract, checked on every registered learner and on compositions; a new file is covered once it exists."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import LABELS, SIZES, all_scores, tiny_plan, tiny_runner, tiny_scenario
+from killed import assert_same_run, finished, finished_and_counted, kill_after
+from tiny import LABELS, SIZES, tiny_plan, tiny_runner, tiny_scenario
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.base.registry import learner_names, load_learner, load_plugin, plugin_names
 from imbcil.harness.composition import check_composition
 from imbcil.harness.network.network import Network
-from imbcil.harness.runner import Runner
 from imbcil.harness.settings import MemorySettings
 
 NAMES = [name for name in learner_names() if "single" in load_learner(name).needs.labels]
@@ -72,12 +71,6 @@ MEMORIES = [
 ]
 
 
-def finished(method: str, store: Path, **options: Any) -> Runner:
-    runner = tiny_runner(method, store, **options)
-    runner.run()
-    return runner
-
-
 @pytest.mark.parametrize(("method", "memory"), MEMORIES)
 def test_every_method_survives_the_tiny_scenario(method: str, memory: str, tmp_path: Path) -> None:
     if memory == "0" and load_learner(method.split("+")[0]).needs.memory == "required":
@@ -110,53 +103,6 @@ def test_a_run_killed_after_any_save_ends_bit_identical(method: str, tmp_path: P
         torch.manual_seed(stop_at)  # a resumed run must not lean on the global generator
         resumed = finished(method, store)
         assert_same_run(whole, resumed)
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL: raised right after a checkpoint was written."""
-
-
-def finished_and_counted(method: str, store: Path, **options: Any) -> tuple[Runner, int]:
-    """A whole run that saves after every step, and how often it saved."""
-    runner = tiny_runner(method, store, every=0, **options)
-    original, counted = runner.save, itertools.count(1)
-    saves = [0]
-
-    def save(*arguments: Any) -> None:
-        original(*arguments)
-        saves[0] = next(counted)
-
-    runner.save = save  # type: ignore[method-assign]
-    runner.run()
-    return runner, saves[0]
-
-
-def kill_after(method: str, store: Path, stop_at: int, **options: Any) -> None:
-    runner = tiny_runner(method, store, every=0, **options)
-    original, counted = runner.save, itertools.count(1)
-
-    def save(*arguments: Any) -> None:
-        original(*arguments)
-        if next(counted) == stop_at:
-            raise Killed
-
-    runner.save = save  # type: ignore[method-assign]
-    with pytest.raises(Killed):
-        runner.run()
-
-
-def assert_same_run(left: Runner, right: Runner) -> None:
-    for name, value in all_scores(left.s.folder).items():
-        assert np.array_equal(value, all_scores(right.s.folder)[name], equal_nan=True), name
-    weights = right.learner.net.state_dict()
-    for name, value in left.learner.net.state_dict().items():
-        assert torch.equal(value, weights[name]), name
-    for mine, theirs in zip(left.s.folder.records(), right.s.folder.records(), strict=True):
-        assert without_costs(mine.metrics) == without_costs(theirs.metrics)
-
-
-def without_costs(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not name.startswith("cost/")}
 
 
 @pytest.mark.parametrize("method", WITH_OWN_STAGES)

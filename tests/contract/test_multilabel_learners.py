@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_learners import allowed, assert_same_run, finished, finished_and_counted, kill_after
+from killed import assert_same_run, finished, finished_and_counted, kill_after
+from test_learners import allowed
 from tiny import MULTI_TEST, SIZES, all_scores, tiny_multi_scenario, tiny_runner
 
 from imbcil.harness.base.errors import BadInput

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import all_scores, tiny_runner
+from killed import assert_same_run, finished, kill_after
+from tiny import tiny_runner
 
 from imbcil.harness.network.adapters import adapters_of
-from imbcil.harness.runner import Runner
 
 
 def recipe(**options: Any) -> dict[str, Any]:
@@ -31,34 +31,10 @@ def test_a_run_trains_adapters_and_leaves_the_rest_as_it_was(tmp_path: Path) -> 
     assert all(adapter.up.any() for adapter in adapters_of(end).values())
 
 
-class Killed(Exception):
-    """Stands in for SIGKILL: raised right after a checkpoint was written."""
-
-
-def killed_after(saves: int, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, count = runner.save, [0]
-
-    def save(*arguments: Any) -> None:
-        original(*arguments)
-        count[0] += 1
-        if count[0] == saves:
-            raise Killed
-
-    monkeypatch.setattr(runner, "save", save)
-    with pytest.raises(Killed):
-        runner.run()
-
-
 @pytest.mark.parametrize("options", [{}, {"lora_rank": 2}], ids=["all", "adapters"])
-def test_a_run_of_a_transformer_that_was_killed_ends_bit_identical(options, tmp_path, monkeypatch) -> None:
-    whole = tiny_runner("podnet", tmp_path / "whole", recipe=recipe(**options))
-    whole.run()
-    store = tmp_path / "killed"
-    killed_after(7, tiny_runner("podnet", store, recipe=recipe(**options), every=0), monkeypatch)
-    resumed = tiny_runner("podnet", store, recipe=recipe(**options))
-    resumed.run()
-    want, got = all_scores(whole.s.folder), all_scores(resumed.s.folder)
-    assert want.keys() == got.keys()
-    assert all((want[name] == got[name]).all() for name in want)
-    for name, value in whole.learner.net.state_dict().items():
-        assert torch.equal(value, resumed.learner.net.state_dict()[name]), name
+def test_a_run_of_a_transformer_that_was_killed_ends_bit_identical(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = finished("podnet", tmp_path / "whole", recipe=recipe(**options))
+    kill_after("podnet", tmp_path / "killed", 7, recipe=recipe(**options))
+    assert_same_run(whole, finished("podnet", tmp_path / "killed", recipe=recipe(**options)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from killed import assert_same_run, finished, kill_after
 from steps import batch_of, begun
 from test_more import IMAGES, ZERO_TERM, open_stage, opened
 from tiny import all_scores, tiny_plan, tiny_runner
@@ -265,55 +266,29 @@ def test_after_a_short_run_the_discrepancy_is_larger_on_rare_than_on_frequent_cl
     assert found[1] > 1.25 * found[0]
 
 
-class Killed(Exception):
-    """Stands in for SIGKILL: raised right after a checkpoint was written."""
-
-
 @pytest.mark.parametrize(
     ("method", "settings"),
     [("icarl+more", {}), ("replay+more", {"more.policy": "keep"}), ("replay+more", {"more.policy": "freeze-stack"}),
      ("podnet+more+two_stage", {})],
 )  # fmt: skip
-def test_a_killed_run_ends_bit_identical(
-    method: str, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends_bit_identical(method, settings, 9, recipe(), tmp_path, monkeypatch)
+def test_a_killed_run_ends_bit_identical(method: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    ends_bit_identical(method, settings, 9, recipe(), tmp_path)
 
 
-def test_a_killed_run_of_a_real_transformer_ends_bit_identical(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_of_a_real_transformer_ends_bit_identical(tmp_path: Path) -> None:
     shape = {"depth": 3, "lora_rank": 16}  # for pictures of 32 pixels
     real = {**recipe(), "backbone": {"name": "vit_tiny", "options": shape}}
-    ends_bit_identical("icarl+more", {}, 6, real, tmp_path, monkeypatch)
+    ends_bit_identical("icarl+more", {}, 6, real, tmp_path)
 
 
 def ends_bit_identical(
-    method: str, settings: dict[str, Any], saves: int, chosen: dict[str, Any], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    given = {**MORE_ADAPTERS, **settings}
-    whole = tiny_runner(method, tmp_path / "whole", settings=given, recipe=chosen)
-    whole.run()
-    cut = tiny_runner(method, tmp_path / "cut", settings=given, recipe=chosen, every=0)
-    original, count = cut.save, [0]
-
-    def save(*arguments: Any) -> None:
-        original(*arguments)
-        count[0] += 1
-        if count[0] == saves:
-            raise Killed
-
-    monkeypatch.setattr(cut, "save", save)
-    with pytest.raises(Killed):
-        cut.run()
-    resumed = tiny_runner(method, tmp_path / "cut", settings=given, recipe=chosen)
-    resumed.run()
-    want, got = all_scores(whole.s.folder), all_scores(resumed.s.folder)
-    assert want.keys() == got.keys()
-    assert all((want[name] == got[name]).all() for name in want)
-    for name, value in whole.learner.net.state_dict().items():
-        assert torch.equal(value, resumed.learner.net.state_dict()[name]), name
+    method: str, settings: dict[str, Any], saves: int, chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {"settings": {**MORE_ADAPTERS, **settings}, "recipe": chosen}
+    whole = finished(method, tmp_path / "whole", **options)
+    kill_after(method, tmp_path / "cut", saves, **options)
+    resumed = finished(method, tmp_path / "cut", **options)
+    assert_same_run(whole, resumed)
     assert len(adapters_of(resumed.learner.net)) == 6
     assert not [name for name in resumed.learner.net.state_dict() if "tail" in name or "stacked" in name]
 
