@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.base.packages import brought
 from imbcil.protocols.settings import ProtocolSettings
 
 
@@ -77,10 +78,8 @@ def protocol_names() -> list[str]:
 
 
 def _all_rules() -> dict[str, ProtocolRule]:
-    from importlib.metadata import entry_points
-
     rules = dict(RULES)
-    for entry in entry_points(group="imbcil.protocols"):
+    for entry in brought("imbcil.protocols"):
         if entry.name not in rules:
             rules[entry.name] = entry.load()
     return rules

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.base.packages import brought
 
 Kind = Literal["learner", "plugin"]
 Origin = Literal["built-in", "package", "file"]
@@ -57,12 +58,12 @@ def plugin_names() -> list[str]:
 
 def entry_point_names(group: str) -> list[str]:
     """Names that installed packages register under a group such as `imbcil.datasets`; imports nothing."""
-    return sorted({entry.name for entry in entry_points(group=group)})
+    return sorted({entry.name for entry in brought(group)})
 
 
 def load_entry_point(group: str, name: str) -> Any:
     """The object that an installed package registers as `name`. Raises UnknownName, or BadInput if it breaks."""
-    found = [entry for entry in entry_points(group=group) if entry.name == name]
+    found = [entry for entry in brought(group) if entry.name == name]
     if not found:
         raise UnknownName(group.removeprefix("imbcil.").removesuffix("s"), name, entry_point_names(group))
     return _loaded_entry(found[0])
@@ -149,7 +150,7 @@ def find_source(kind: Kind, name: str) -> Source:
 
 def _sources(kind: Kind) -> dict[str, Source]:
     """All registered ones by name; a built-in name wins over a package's."""
-    found = {entry.name: _package_source(kind, entry) for entry in entry_points(group=f"imbcil.{kind}s")}
+    found = {entry.name: _package_source(kind, entry) for entry in brought(f"imbcil.{kind}s")}
     return {**found, **_built_in(kind)}
 
 
