@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from killed import assert_same_run, finished, kill_after
+from more_steps import IMAGES, ZERO_TERM, assert_no_discrepancy, open_stage, opened
 from steps import batch_of, begun
-from test_more import IMAGES, ZERO_TERM, open_stage, opened
 from tiny import all_scores, tiny_plan, tiny_runner
 from torch import Tensor, nn
 
@@ -177,14 +177,7 @@ def test_the_general_pass_is_the_network_without_tails_and_writes_no_buffer(tmp_
 
 def test_without_a_tail_there_is_no_discrepancy_and_no_gradient(tmp_path: Path) -> None:
     settings = {**MORE_ADAPTERS, "more.schedule": "constant"}
-    runner, _ = opened("replay+more", tmp_path, settings=settings, recipe=recipe())
-    net = runner.learner.net.eval()
-    batch = batch_of(runner, runner._phase_view().new)
-    loss = runner.plugins.items[0].extra_loss(batch, net(batch.images), runner.learner)["more"]
-    loss.backward()
-    assert loss.item() == 0.0
-    for module in split_modules(net).values():
-        assert all(float(value.grad.abs().max()) == 0.0 for value in module.tail.parameters())
+    assert_no_discrepancy(opened("replay+more", tmp_path, settings=settings, recipe=recipe())[0])
 
 
 @pytest.mark.parametrize(("phase", "classes"), [(0, 3), (2, 6)])
