@@ -93,6 +93,24 @@ def test_the_correction_is_trained_with_one_softmax_and_a_penalty_on_beta(tmp_pa
     assert float(terms["beta"]) == pytest.approx(0.1 * 0.8**2 / 2)
 
 
+@pytest.mark.parametrize("plugin", ["two_stage", "tau_norm"])
+@pytest.mark.parametrize("corrections", ["per_task", "latest"])
+def test_the_correction_is_fitted_to_the_networks_own_scores_beside_a_plug_in_that_changes_them(
+    plugin: str, corrections: str, tmp_path: Path
+) -> None:
+    runner, phase = begun(
+        f"bic+{plugin}", tmp_path, phase=2, memory="4/class", settings={"bic.corrections": corrections}
+    )
+    learner, batch = runner.learner, batch_of(runner, phase.memory + phase.new)
+    z = torch.randn(len(batch.targets), 6, generator=torch.Generator().manual_seed(3))
+    name = "lws" if plugin == "two_stage" else plugin
+    learner.net.calibrator(name).set(a=torch.tensor([0.2, 3.0, 1.0, 5.0, 1.0, 1.0]))
+    a, b = (vector.detach().double() for vector in vectors(runner))
+    corrected = a * z.double() + b
+    expected = -corrected.log_softmax(1)[torch.arange(len(z)), batch.targets].mean()
+    assert float(learner.bias_loss(batch, outputs(z))["bias_ce"]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_per_task_corrections_reach_student_and_teacher_and_are_kept(tmp_path: Path) -> None:
     runner, phase = begun("bic", tmp_path, phase=2)
     learner, batch = runner.learner, batch_of(runner, phase.new)
