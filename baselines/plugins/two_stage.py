@@ -26,9 +26,10 @@ from imbcil.harness.samplers import ClassAware
 
 
 class TwoStageConfig(Frozen):
-    """`weight_decay`: of the stage, scales included; unset, the learner's own, which pulls the scales towards 0
-    (Long-Tailed-CIL). `per`: rows of each class that is drawn. `quirks`: Long-Tailed-CIL's exceptions: one epoch
-    beside EEIL, and beside LUCIR no training before this stage in a phase of at most ten images a class."""
+    """`weight_decay`: of the scales; unset, the learner's own, which the head's rows have in any case and which pulls
+    the scales towards 0 (Long-Tailed-CIL). `per`: rows of each class that is drawn. `quirks`: Long-Tailed-CIL's
+    exceptions: one epoch beside EEIL, and beside LUCIR no training before this stage in a phase of at most ten images
+    a class."""
 
     epochs: int = Field(default=30, ge=0)
     lr: float = Field(default=0.1, ge=0)
@@ -48,6 +49,7 @@ class TwoStage(Plugin):
     """
 
     Config = TwoStageConfig
+    version: ClassVar[int] = 2  # the head's rows keep their weight decay where the scales have none
     slots: ClassVar[tuple[str, ...]] = ("calibrator",)
     labels: ClassVar[frozenset[str]] = frozenset({"single"})
     needs_head: ClassVar[frozenset[str]] = frozenset({"linear", "cosine", "proxy"})
@@ -62,17 +64,17 @@ class TwoStage(Plugin):
         if not stages:
             return stages
         first = stages[0].optim
-        decay = first.weight_decay if self.cfg.weight_decay is None else self.cfg.weight_decay
+        scales = Group("calibrators.lws.*.a", wd=self.cfg.weight_decay, schedule=scale_schedule)
         optim = Optimisation(
             epochs=1 if self.cfg.quirks and learner.name == "eeil" else self.cfg.epochs,
-            batch=first.batch, lr=self.cfg.lr, momentum=first.momentum, weight_decay=decay,
+            batch=first.batch, lr=self.cfg.lr, momentum=first.momentum, weight_decay=first.weight_decay,
             clip_norm=self.cfg.clip_norm,
         )  # fmt: skip
         last = Stage(
             "two_stage",
             learner.rows_at_hand(phase),
             optim,
-            (Group("head.new", schedule=half_cosine), Group("calibrators.lws.*.a", schedule=scale_schedule)),
+            (Group("head.new", schedule=half_cosine), scales),
             sampler=ClassAware(per=self.cfg.per),
             loss=partial(scaled_cross_entropy, learner),
         )

@@ -11,6 +11,7 @@ from tiny import tiny_runner
 from imbcil.baselines.plugins.two_stage import half_cosine, scale_schedule
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import Phase, Stage
+from imbcil.harness.optimiser import NamedOptimiser
 from imbcil.harness.runner import Runner
 from imbcil.harness.samplers import ClassAware
 
@@ -86,11 +87,15 @@ def test_the_stage_runs_in_the_first_phase_too_on_all_rows_at_hand(tmp_path: Pat
     assert len(last_stage(later, second).pool) == len(second.memory) + len(second.new)
 
 
-def test_released_trains_one_epoch_beside_eeil_and_decays_the_scales(tmp_path: Path) -> None:
+def test_released_trains_one_epoch_beside_eeil_and_the_rates_of_decay_are_those_of_the_code(
+    tmp_path: Path,
+) -> None:
     for preset, epochs, decay in (("released", 1, 5e-4), ("sound", 30, 0.0)):
         runner, phase = begun("eeil+two_stage", tmp_path / preset, phase=1, preset=preset)
-        optim = last_stage(runner, phase).optim
-        assert (optim.epochs, optim.weight_decay) == (epochs, decay)
+        stage = last_stage(runner, phase)
+        assert stage.optim.epochs == epochs
+        head, scales = NamedOptimiser(runner.learner.net, stage).torch.param_groups
+        assert (head["weight_decay"], scales["weight_decay"]) == (5e-4, decay)
     runner, phase = begun("wa+two_stage", tmp_path / "wa", phase=1, preset="released")
     assert last_stage(runner, phase).optim.epochs == 30
 
