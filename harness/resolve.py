@@ -60,7 +60,8 @@ def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
     chosen: str | Mapping[str, Any] | None = request.recipe
     if chosen is None:
         dataset = request.dataset or protocol_rule(request.protocol).dataset
-        chosen, why = default_recipe(dataset, request.protocol, request.imbalance)
+        labels = labels_of(request.protocol, dataset, resolved_root(request.data_root))
+        chosen, why = default_recipe(dataset, request.protocol, request.imbalance, labels)
         said = [why] if why else []
     content = load_recipe(chosen).model_dump(mode="json")
     for path, value in request.set.items():

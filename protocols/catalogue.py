@@ -148,10 +148,13 @@ def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
     return UnknownName("dataset", base, sorted({*catalogue(), *imported}))
 
 
-def default_recipe(dataset: str, protocol: str, imbalance: str | None = None) -> tuple[str, str]:
+def default_recipe(
+    dataset: str, protocol: str, imbalance: str | None = None, labels: str = "single"
+) -> tuple[str, str]:
     """The recipe to use when none is named, and a sentence that says so where it is only a fallback.
 
     imbalance: the profile asked for, where one is; any but `none` makes the dataset long-tailed as `-lt` does.
+    labels: "single" or "multi", of a dataset that the catalogue does not know.
     """
     entry, (base, tailed) = find_entry(dataset), split_name(dataset)
     tailed = tailed or imbalance not in (None, "none")
@@ -159,7 +162,7 @@ def default_recipe(dataset: str, protocol: str, imbalance: str | None = None) ->
     recipe = None if entry is None else entry.recipes.get(protocol, entry.recipes.get(profile))
     if recipe is not None:
         return recipe, ""
-    multi = protocol == "mlcil" or (entry is not None and entry.label_kind == "multi")
+    multi = protocol == "mlcil" or (labels if entry is None else entry.label_kind) == "multi"
     fallback = MULTI_LABEL_FALLBACK if multi else FALLBACK_RECIPE
     return fallback, f"{base} has no recipe of its own in the catalogue: {fallback} is used."
 

@@ -11,6 +11,8 @@ from multi_data import KIT, LIST, TRAIN, write_coco, write_kit, write_list, writ
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
+from imbcil.harness.request import RunRequest
+from imbcil.harness.resolve import resolve_recipe
 from imbcil.protocols.catalogue import catalogue
 from imbcil.protocols.datasets import voc
 from imbcil.protocols.datasets.faults import Faults
@@ -268,6 +270,17 @@ def test_what_was_imported_opens_again_and_knows_its_labels(tmp_path: Path, root
     said: list[str] = []
     assert open_dataset("mine", root, said.append).splits["train"].targets is not None
     assert "train_targets.npy is not what was written" in said[0]
+
+
+def test_imported_images_of_several_labels_train_by_the_recipe_for_them_in_every_protocol(
+    tmp_path: Path, root: Path
+) -> None:
+    write_kit(tmp_path / "VOC2007", KIT)
+    import_dataset("mine", tmp_path, "voc", root, lambda line: None, size=8)
+    for protocol in ("static", "mlcil"):
+        recipe, said = resolve_recipe(RunRequest(dataset="mine", protocol=protocol, data_root=str(root)))
+        assert recipe.name == "quick-ml"
+        assert said == ["mine has no recipe of its own in the catalogue: quick-ml is used."]
 
 
 def test_broken_images_are_left_out_listed_and_stay_out(
