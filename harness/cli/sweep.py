@@ -63,7 +63,8 @@ def command(
     cells = cells_of(load_suite(suite), {**given, "set": read_pairs(pairs)}, dataset)
     if dry_run:
         records = [cell.as_json() for cell in cells]
-        click.echo(json.dumps({"cells": records}, indent=1) if as_json else "\n".join(map(_line, records)))
+        lines = [_headline(records), *map(_line, records)]
+        click.echo(json.dumps({"cells": records}, indent=1) if as_json else "\n".join(lines))
         return
 
     from imbcil.harness.cli.progress import open_view
@@ -102,6 +103,16 @@ def _report(outcome: "SweepOutcome", request: Any, *, as_json: bool) -> int:
     if failed:
         click.echo("The same command with --retry-failed tries these again.", err=True)
     return code
+
+
+def _headline(records: list[dict[str, Any]]) -> str:
+    """How many cells there are, and what all of them share."""
+    undefined = sum("not_defined" in record for record in records)
+    apart = f" ({undefined} not defined)" if undefined else ""
+    recipe = records[0]["recipe"] or "of each dataset's own"
+    memory = records[0]["memory"]
+    shared = [f"recipe {recipe}", f"preset {records[0]['preset'] or 'of the recipe'}"]
+    return ", ".join([f"{len(records)} cells{apart}", *shared, *([f"memory {memory}"] if memory else [])])
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -6,8 +6,10 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.cli.main import main
 from imbcil.harness.resolve import resolve_plans, resolve_recipe
 from imbcil.harness.sweep import cells_of, defined_cells, load_suite, suite_names
 
@@ -213,3 +215,16 @@ def test_the_suites_of_long_tailed_recognition_hold_the_ladder_and_mores_control
             resolve_plans(
                 cell.request, resolve_recipe(cell.request)[0]
             )  # every setting is one of its plug-in
+
+
+def test_a_dry_run_says_how_many_cells_there_are_and_what_they_share() -> None:
+    for flags, first in (
+        (["poster"], "48 cells, recipe paper, preset released"),
+        (
+            ["poster", "--preset", "sound", "--memory", "500"],
+            "48 cells, recipe paper, preset sound, memory 500",
+        ),
+        (["plugins-cil"], "72 cells (12 not defined), recipe paper, preset of the recipe"),
+    ):
+        lines = CliRunner().invoke(main, ["sweep", *flags, "--dry-run"]).stdout.splitlines()
+        assert lines[0] == first and len(lines) == 1 + int(first.split()[0])
