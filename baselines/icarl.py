@@ -1,5 +1,6 @@
 """iCaRL: exemplar replay, distillation, nearest-mean classifier (Rebuffi et al., CVPR 2017)."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -50,6 +51,11 @@ class ICaRL(Learner):
     needs = Needs(labels=frozenset({"single", "multi"}), teacher=True)
     presets = {"released": {"old_loss": "ce+sum-bce", "schedule": "plateau"}, "sound": {}}
     cfg: ICaRLConfig
+
+    @classmethod
+    def needs_with(cls, cfg: ICaRLConfig) -> Needs:
+        own = "the paper's sigmoids on all units, old_loss = bce"
+        return replace(cls.needs, criterion=own) if cfg.old_loss == "bce" else cls.needs
 
     def stages(self, phase: Phase) -> list[Stage]:
         pool, optim = phase.memory + phase.new, self.cfg.train

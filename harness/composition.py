@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput, NotDefined
-from imbcil.harness.contract import Batch, Criterion, Learner, Phase, Plugin, Stage
+from imbcil.harness.contract import Batch, Criterion, Learner, Needs, Phase, Plugin, Stage
 from imbcil.harness.network.network import NetSpec, Network
 from imbcil.harness.samplers import Shuffle
 from imbcil.harness.settings import MemorySettings
@@ -32,9 +32,9 @@ def check_composition(
     settings: Mapping[str, Frozen] | None = None,
 ) -> None:
     """Raise NotDefined naming both sides, the slot and the way out, or BadInput for a memory or labels that do not suit
-    the learner. `settings` of plug-ins by name; a plug-in without
-    any is taken with its defaults."""
-    needs = learner.needs
+    the learner. `settings` of learner and plug-ins by name; one without any is taken with its defaults."""
+    own = (settings or {}).get(name)
+    needs = learner.needs if own is None else learner.needs_with(own)
     if labels not in needs.labels:
         raise BadInput(
             f"{name} learns from {_listed(needs.labels)} labels; this protocol has {labels} ones; use another learner or "
@@ -66,7 +66,7 @@ def check_composition(
                 f"{other} replaces the classification criterion, but {name} brings its own ({needs.criterion}); "
                 f"they cannot be combined: leave {other} out."
             )
-        if "targets" in slots and (hard := _hard_labels(learner)):
+        if "targets" in slots and (hard := _hard_labels(needs)):
             raise NotDefined(
                 f"{other} mixes the labels of images, but {name} needs one hard label an image ({hard}); they cannot "
                 f"be combined: leave {other} out."
@@ -196,9 +196,8 @@ def check_effect(plugins: Plugins, stages: Sequence[Stage]) -> None:
             raise BadInput(f"{plugin.name} changed no stage and no batch of the first phase; leave it out.")
 
 
-def _hard_labels(learner: type[Learner]) -> str:
+def _hard_labels(needs: Needs) -> str:
     """What needs exactly one label an image, "" if nothing does."""
-    needs = learner.needs
     return needs.hard_labels or ("" if needs.criterion == "ce" else needs.criterion)
 
 

@@ -110,6 +110,11 @@ class Learner(_Keeper):
     unranked: ClassVar[tuple[str, ...]] = ()  # predictors that tables never mark as best
     memory: Memory
 
+    @classmethod
+    def needs_with(cls, cfg: Any) -> Needs:
+        """What it needs with these settings; `needs` holds for the defaults."""
+        return cls.needs
+
     @property
     def net(self) -> Network:
         """The network that is trained and evaluated: `state["net"]`."""
@@ -164,9 +169,7 @@ class Learner(_Keeper):
         self, batch: Batch, logits: Tensor, targets: Tensor | None = None, classes: slice | None = None
     ) -> Tensor:
         """Classification loss, unreduced: [B] (one label an image) or [B, K'] (several), over `classes` of `logits`.
-
-        The place where a plug-in puts another criterion.
-        """
+        The place where a plug-in puts another criterion."""
         span = slice(*(classes or slice(None)).indices(logits.shape[1]))
         return self.tools.criterion(
             batch, logits[:, span], batch.targets if targets is None else targets, span
@@ -227,11 +230,9 @@ class Learner(_Keeper):
 
     def teacher_logits(self, batch: Batch) -> Tensor | None:
         """The teacher's logits [B, K_old] with its calibrators, without gradient; None in the first phase."""
-        out = self.teacher_outputs(batch)
-        if out is None:
-            return None
-        teacher: Network = self.state["old"]
-        return teacher.calibrated(out, "teacher")
+        out, teacher = self.teacher_outputs(batch), self.state.get("old")
+        logits: Tensor | None = None if out is None else teacher.calibrated(out, "teacher")
+        return logits
 
 
 class Plugin(_Keeper):
@@ -239,9 +240,7 @@ class Plugin(_Keeper):
     "wrap:conv")."""
 
     contract: ClassVar[str] = "plugin"
-    needs_counts: ClassVar[bool] = (
-        False  # works with class priors: a class without a training image is refused
-    )
+    needs_counts: ClassVar[bool] = False  # class priors: a class without a training image is refused
     slots: ClassVar[tuple[str, ...]] = ()
     labels: ClassVar[frozenset[str]] = frozenset({"single", "multi"})
     needs_head: ClassVar[frozenset[str]] = frozenset({"any"})

@@ -116,7 +116,7 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
             )
             for given, (name, kind) in zip(method.plugins, named, strict=True)
         )
-        given = {part.name: part.cfg for part in plugins}
+        given = {part.name: part.cfg for part in (learner, *plugins)}
         check_composition(learner_kind, learner.name, named, recipe.memory, label_kind, given)
         plans.append(Plan(text, learner, plugins, recipe, preset))
     return plans

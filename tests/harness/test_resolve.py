@@ -224,6 +224,15 @@ def test_methods_that_cannot_be_are_refused(method: str, words: str):
     assert words in refused(method=method)
 
 
+@pytest.mark.parametrize("plugin", ["balanced_softmax", "mixup"])
+def test_a_setting_that_brings_a_criterion_of_its_own_is_refused_beside_a_plug_in_that_needs_the_usual_one(
+    plugin: str,
+):
+    words = refused(method=f"icarl+{plugin}", set={"icarl.old_loss": "bce"})
+    assert "(the paper's sigmoids on all units, old_loss = bce)" in words and plugin in words
+    assert plans(method=f"icarl+{plugin}", set={"icarl.old_loss": "ce+sum-bce"})
+
+
 def test_one_wrong_method_refuses_all():
     assert "icarrl" in refused(method=("replay", "icarrl"))
 
