@@ -45,7 +45,8 @@ class MOREConfig(Frozen):
     A -> 0, "constant", "cosine" A -> 0, "rising" 0 -> A. `layers`: which trained layers of the backbones, or the adapters
     of a transformer that rests: their rank is what `rank_ratio` is of. `mapping`, `scale`, `init`: of B A. `split`: "random" frees as many entries at random places instead (a control).
     `policy`: what becomes of B A after a phase. `stages`: the learner's first stage of a phase, or all of its own.
-    `norm`: BatchNorm of the general pass on batch or running statistics. `stop`: no gradient through that branch.
+    `norm`: BatchNorm of the general pass on batch or running statistics (with which the term is not 0 at B = 0). `stop`:
+    no gradient through that branch.
     `form` with several labels an image: "per_label" weights each logit by its class's share of the images,
     "per_image" each image by the mean share of its positives. `decay`: whether weight decay acts on B A.
     """
