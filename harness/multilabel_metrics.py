@@ -28,15 +28,17 @@ def average_precision(scores: Scores, targets: Bytes) -> Floats:
     Mean over a class's positives of the precision at their rank, in descending order of score; ties keep the order
     of the rows (stable sort). Ignored cells take no rank. Without interpolation, as KRT, CSC and L3A compute it.
     """
-    values = np.where(
-        (targets == IGNORED) | np.isnan(scores), -np.inf, scores
-    ).T.copy()  # a class in one piece
+    ignored = targets.T == IGNORED
+    values = np.where(ignored | np.isnan(scores.T), -np.inf, scores.T)  # a class in one piece
     order = np.argsort(-values, axis=1, kind="stable")
     hit = np.take_along_axis(targets.T == 1, order, axis=1)
-    classes, ranks = np.nonzero(hit)  # class by class, best rank first
+    classes, places = np.nonzero(hit)  # class by class, best rank first
+    ranks = places + 1
+    if ignored.any():  # they lie among the lowest: beside scores of minus infinity they must not count
+        ranks = np.cumsum(~np.take_along_axis(ignored, order, axis=1), axis=1)[classes, places]
     total = hit.sum(axis=1)
     before = np.repeat(np.cumsum(total) - total, total)
-    precision = (np.arange(len(ranks)) - before + 1) / (ranks + 1)
+    precision = (np.arange(len(ranks)) - before + 1) / ranks
     summed = np.bincount(classes, weights=precision, minlength=len(hit))
     result: Floats = np.where(total > 0, summed / np.maximum(total, 1), np.nan)
     return result

@@ -75,6 +75,12 @@ def test_ignored_cells_take_no_rank_and_are_no_prediction():
     assert f1_metrics(scores, targets, 0.5)["of1"] == pytest.approx(100 * 2 / 3)
 
 
+def test_ignored_cells_take_no_rank_beside_scores_of_minus_infinity():
+    scores = np.array([[-np.inf], [0.0], [-np.inf]], dtype=np.float32)
+    targets = np.array([[255], [0], [1]], dtype=np.uint8)
+    assert average_precision(scores, targets).tolist() == [0.5]
+
+
 def test_a_class_without_positives_is_left_out_and_counted():
     scores, targets = random_case(40, 4)
     targets[:, 2] = 0
