@@ -55,7 +55,7 @@ class Memory:
 
     def __init__(self, settings: MemorySettings, firewall: LabelFirewall | None = None) -> None:
         self.settings = settings
-        self.firewall = firewall
+        self._firewall = firewall  # a learner holds this memory, and may not reach the truth through it
         self.index = torch.empty(0, dtype=torch.int64)
         self.quota_class = torch.empty(0, dtype=torch.int64)
         self.phase = torch.empty(0, dtype=torch.int64)
@@ -76,7 +76,7 @@ class Memory:
     @property
     def relabels(self) -> bool:
         """Whether a learner may write labels (`labels.memory: relabel`)."""
-        return self.firewall is not None and self.firewall.memory_policy == "relabel"
+        return self._firewall is not None and self._firewall.memory_policy == "relabel"
 
     def relabel(self, slots: Tensor, classes: slice, values: Tensor, provenance: int) -> None:
         """Write `values` [n, k] into columns `classes` of exemplars [n]; NaN hides a cell again.
@@ -158,14 +158,14 @@ class Memory:
 
     def _labels(self, rows: Pool) -> dict[str, Tensor]:
         """Columns `targets` and `prov` of rows that are stored: carried along or, for new data, captured."""
-        if self.firewall is None:
+        if self._firewall is None:
             return {}
-        is_new, n_classes = rows.slot < 0, self.firewall.hi
+        is_new, n_classes = rows.slot < 0, self._firewall.hi
         labels = {
             "targets": torch.full((len(rows), n_classes), float("nan")),
             "prov": torch.zeros(len(rows), n_classes, dtype=torch.uint8),
         }
-        captured = self.firewall.capture(rows.index[is_new])
+        captured = self._firewall.capture(rows.index[is_new])
         for name, column in labels.items():
             column[is_new] = captured[name]
             if not bool(is_new.all()):

@@ -1,5 +1,7 @@
 """The label firewall: what of the labels a learner sees, by policy, and that the rest never leaves the harness."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from imbcil.harness.base.errors import BadInput, ContractViolation
 from imbcil.harness.batch import Phase
+from imbcil.harness.images import ImageBank
 from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL, LabelFirewall, fill_pseudo
 from imbcil.harness.loop import batch_targets
 from imbcil.harness.memory import Memory
@@ -82,11 +85,11 @@ def test_an_oracle_shows_the_truth_of_later_columns_or_of_all():
     late.add(wall.new_pool(torch.tensor([0, 2])), 1)
     wall.refresh(late)
     assert same(late.visible_targets(), [[NAN, NAN, 1, 0], [NAN, NAN, 1, 1]])
-    full = Memory(late.settings, firewall(memory="oracle_full"))
+    wall = firewall(memory="oracle_full")
+    full = Memory(late.settings, wall)
     full.load_state(late.to_state())
-    assert full.firewall is not None
-    full.firewall.open(2, 4, SECOND)
-    full.firewall.refresh(full)
+    wall.open(2, 4, SECOND)
+    wall.refresh(full)
     assert same(full.visible_targets(), [[1, 0, 1, 0], [0, NAN, 1, 1]])
 
 
@@ -214,3 +217,37 @@ def test_the_policies_of_a_run_are_recorded(tmp_path: Path):
         "oracle_forward",
     )
     assert info.oracle_memory
+
+
+def public_parts(whole: object) -> Iterator[object]:
+    """What hangs on an object under a name that is not private, and what a container holds."""
+    if isinstance(whole, Mapping):
+        yield from whole.values()
+    elif isinstance(whole, list | tuple):
+        yield from whole
+    elif type(whole).__module__.startswith("imbcil") and not isinstance(whole, torch.nn.Module):
+        for name in dir(whole):
+            if not name.startswith(("_", "model_")):  # pydantic's own
+                with suppress(AttributeError, PermissionError):
+                    yield getattr(whole, name)
+
+
+def reachable(*handed: object) -> dict[int, object]:
+    """Every object that public names lead to, by its identity."""
+    found: dict[int, object] = {}
+    left = list(handed)
+    while left:
+        thing = left.pop()
+        if id(thing) not in found:
+            found[id(thing)] = thing
+            left += public_parts(thing)
+    return found
+
+
+@pytest.mark.parametrize("method", ["replay", "rebll"])
+def test_no_public_name_leads_from_a_learner_to_the_truth(method: str, tmp_path: Path):
+    runner, phase = at_phase(method, tmp_path, 1)
+    found = reachable(runner.learner, phase).values()
+    assert sum(isinstance(thing, Pool) for thing in found) >= 2
+    assert any(thing is runner.learner.memory for thing in found)
+    assert [type(thing).__name__ for thing in found if isinstance(thing, LabelFirewall | ImageBank)] == []
