@@ -1,11 +1,11 @@
 """PODNet: distilled pooled maps and a classifier of several proxies a class (Douillard et al., ECCV 2020)."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from imbcil.harness.clustering import kmeans
@@ -31,7 +31,8 @@ class PODNetConfig(LearnerConfig):
     cross-entropy on the scaled similarities. `levels`: "split" adds the map before the last block. `pad_shortcuts`:
     resnet32 with padded instead of convolved shortcuts. `clamp`: element-wise bound on gradients. `imprint`: new
     proxies from k-means. `finetune_share`: epochs of the balanced stage, which trains the classifier alone at
-    `finetune_lr`, as a share of the recipe's; 0 leaves it out."""
+    `finetune_lr`, as a share of the recipe's; 0 leaves it out. `summed`, with several labels an image: classification
+    is the sum over visible cells instead of their mean; KRT's weights 5 and 180 stand beside such a sum."""
 
     spatial: float = Field(default=3.0, ge=0)
     flat: float = Field(default=1.0, ge=0)
@@ -46,13 +47,19 @@ class PODNetConfig(LearnerConfig):
     imprint: bool = True
     finetune_share: float = Field(default=0.125, ge=0)
     finetune_lr: float = Field(default=0.05, gt=0)
+    summed: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_an_idle_sum(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Written out only where used: runs from before it existed keep their identity."""
+        return {name: value for name, value in handler(self).items() if value or name != "summed"}
 
 
 class PODNet(Learner):
     """Predictors: "fc", the proxies; "nme", nearest mean of exemplars (the paper's first number). The network has no
     ReLU after an addition, so that features are signed; old proxies rest in the main stage. With several labels an
     image (mask_current, capture_only): a linear head with binary cross-entropy over visible cells and the same two
-    distillations, "fc" alone; KRT's code weighs them 5 and 180.
+    distillations, "fc" alone; KRT's code weighs them 5 and 180 and sums where others take means (`summed`).
 
     The poster's row is `podnet+two_stage` with `released` (Long-Tailed-CIL's port); the authors' balanced numbers
     are `sound`. Differences: docs/poster.md.
@@ -115,7 +122,8 @@ class PODNet(Learner):
 
     def classification(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         if self.cfg.nca == "ce" or self.multi:
-            return {"nca": self.classification_loss(batch, out.logits)}
+            loss = self.classification_loss(batch, out.logits)
+            return {"nca": loss * batch.mask.sum() if self.cfg.summed and batch.mask is not None else loss}
         head_scale: Tensor = self.net.head.scale  # type: ignore[assignment]
         margin = head_scale * self.cfg.margin if self.cfg.nca == "paper" else None
         return {"nca": nca(out.logits, batch.targets, margin)}

@@ -9,6 +9,7 @@ from steps import batch_of, begun, outputs
 from tiny import tiny_multi_scenario
 from torch import Tensor
 
+from imbcil.baselines.podnet import PODNetConfig
 from imbcil.harness.batch import Phase
 from imbcil.harness.losses import mean_over, soft_bce, visible_bce
 from imbcil.harness.runner import Runner
@@ -100,6 +101,21 @@ def test_icarl_has_exemplars_and_the_linear_head_alone(tmp_path: Path):
 def test_podnet_takes_a_linear_head(tmp_path: Path):
     runner, _ = second_phase("podnet", tmp_path)
     assert runner.learner.net.spec().head.kind == "linear"
+
+
+def test_podnet_sums_over_visible_cells_where_krts_weights_stand_beside(tmp_path: Path):
+    runner, phase = second_phase("podnet", tmp_path, settings={"podnet.summed": True})
+    batch = batch_of(runner, phase.memory + phase.new)
+    logits = some_logits(len(batch.targets), 4)
+    shown = ~batch.targets.isnan()
+    found = runner.learner.classification(batch, outputs(logits))["nca"]
+    expected = bce(logits, batch.targets.double())[shown].sum()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_a_sum_that_is_not_asked_for_leaves_podnets_identity_alone():
+    assert "summed" not in PODNetConfig().model_dump()
+    assert PODNetConfig(summed=True).model_dump()["summed"]
 
 
 def test_ewc_information_is_the_squared_slope_of_the_visible_cells(tmp_path: Path):

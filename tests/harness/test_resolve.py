@@ -8,6 +8,7 @@ import torch
 
 from imbcil.harness import resolve
 from imbcil.harness.base.errors import BadInput, UnknownName
+from imbcil.harness.base.registry import learner_names, load_learner
 from imbcil.harness.recipes import load_recipe
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import (
@@ -272,6 +273,21 @@ def test_multi_label_runs_have_the_protocols_defaults():
     coco = RunRequest(protocol="mlcil", dataset="coco2014")
     recipe = resolve_recipe(coco)[0]
     assert (recipe.name, recipe.data.size, recipe.data.resize) == ("krt", 224, 224)
+
+
+@pytest.mark.parametrize("recipe", ["quick-ml", "krt"])
+def test_a_multi_label_recipe_gives_every_learner_the_same_epochs_and_rates(recipe: str):
+    names = [name for name in learner_names() if "multi" in load_learner(name).needs.labels]
+    made = plans(protocol="mlcil", recipe=recipe, method=names)
+    assert len(made) == len(names) >= 15
+    for plan in made:
+        assert plan.learner.cfg.train == plan.recipe.train, plan.learner.name
+    mine = {plan.learner.name: plan.learner.cfg for plan in made}
+    podnet: Any = mine["podnet"]
+    assert podnet.summed and podnet.finetune_share == 0  # a rate of 0.05 is one for SGD
+    assert (podnet.spatial, podnet.flat) == (5, 180)  # beside KRT's sum
+    lwf: Any = mine["lwf"]
+    assert (lwf.temperature, lwf.distillation) == (1, 3)  # one port's pair, not a mixture of two
 
 
 def test_a_path_and_its_value_become_nested_mappings():
