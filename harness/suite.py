@@ -16,6 +16,7 @@ from imbcil.harness.base.files import atomic_write
 from imbcil.harness.composition import Plugins
 from imbcil.harness.failure import ended_by
 from imbcil.harness.figures.of_run import draw_run_figures
+from imbcil.harness.hardware import keep_freed_memory
 from imbcil.harness.images import ImageBank
 from imbcil.harness.labels import LabelFirewall
 from imbcil.harness.metrics import final_metrics
@@ -170,6 +171,7 @@ def build_setting(
 ) -> Setting:
     """Learner, plug-ins, image banks and runtime of one run."""
     plan, scenario, device = run.plan, run.scenario, run.device
+    keep_freed_memory()
     if run.info.compiled:
         set_compile_limits()
     if device.type == "cuda":

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase
+from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, Network, Outputs, Phase, Sweep
 from imbcil.harness.labels import CURRENT_MODEL, PAST_MODEL, guessed_labels
 from imbcil.harness.losses import decay_positives, mean_over, probability_gap, soft_bce_cells, visible_bce
 
@@ -128,23 +128,23 @@ class RebLL(Learner):
     def end_phase(self, phase: Phase) -> None:
         if self.cfg.exponent_kind == "adaptive":
             self.tools.log("exponent", float(self.state["exponent"]))
-        self.keep_exemplars(phase)
+        kept = self.keep_exemplars(phase)
         if phase.lo and len(self.memory):
-            fresh = torch.nonzero(self.memory.phase == phase.index).flatten()
-            self.fill(fresh, phase.old, self.state["old"], PAST_MODEL)
-            self.fill_new_columns(phase.lo, phase.hi)
+            self.fill(self.memory.phase == phase.index, phase.old, PAST_MODEL, self.state["old"])
+            self.fill_new_columns(phase.lo, phase.hi, kept)
         self.freeze_teacher()
 
-    def fill_new_columns(self, lo: int, hi: int) -> None:
-        """The newest columns of older rows, by the current model."""
+    def fill_new_columns(self, lo: int, hi: int, kept: Sweep | None = None) -> None:
+        """The newest columns of older rows, by the current model; `kept`: what it makes of the memory, if known."""
         older = (self.memory.extras["prov"][:, lo:hi] == 1).any(dim=1).logical_not()
-        self.fill(torch.nonzero(older).flatten(), slice(lo, hi), self.net, CURRENT_MODEL)
+        self.fill(older, slice(lo, hi), CURRENT_MODEL, self.net, kept)
 
-    def fill(self, slots: Tensor, classes: slice, net: Network, provenance: int) -> None:
-        """Write what `net` makes of exemplars `slots` into columns `classes`, if anything is relabelled at all."""
-        if not (len(slots) and self.cfg.relabel and self.memory.relabels):
+    def fill(self, rows: Tensor, classes: slice, by: int, net: Network, kept: Sweep | None = None) -> None:
+        """Write what `net` makes of exemplars `rows` [M] bool into columns `classes`, if anything is relabelled at all."""
+        cfg, slots = self.cfg, torch.nonzero(rows).flatten()
+        if not (len(slots) and cfg.relabel and self.memory.relabels):
             return
-        p = self.tools.sweep(self.memory.pool()[slots], net).logits[:, classes].sigmoid()
-        prior = self.state["prior"][classes] if self.cfg.quota else None
-        values = guessed_labels(p, self.cfg.threshold, self.cfg.labels == "soft", prior, self.cfg.confident)
-        self.memory.relabel(slots, classes, values, provenance)
+        found = self.tools.sweep(self.memory.pool()[slots], net) if kept is None else kept[slots]
+        p, prior = found.logits[:, classes].sigmoid(), self.state["prior"][classes] if cfg.quota else None
+        values = guessed_labels(p, cfg.threshold, cfg.labels == "soft", prior, cfg.confident)
+        self.memory.relabel(slots, classes, values, by)

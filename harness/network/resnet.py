@@ -73,7 +73,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out)) + self.downsample(x)
+        out = self.bn2(self.conv2(out))
+        out += self.downsample(x)  # in place: another map in memory costs a twentieth of a step
         return functional.relu(out, inplace=True) if self.end_relu else out
 
 
@@ -102,7 +103,8 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         out = functional.relu(self.bn2(self.conv2(out)), inplace=True)
-        out = self.bn3(self.conv3(out)) + self.downsample(x)
+        out = self.bn3(self.conv3(out))
+        out += self.downsample(x)
         return functional.relu(out, inplace=True) if self.end_relu else out
 
 
@@ -210,7 +212,9 @@ def _stage(plan: ResNetPlan, index: int, n_in: int) -> Sequence[BasicBlock | Bot
 
 def _initialise(net: nn.Module, zero_init: bool) -> None:
     for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+        if (
+            isinstance(module, nn.Conv2d) and not module.weight.is_meta
+        ):  # there, torch would import its compiler
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if zero_init:
         for module in net.modules():

@@ -137,10 +137,10 @@ def render_block(split: str, block: int, objects: NDArray[np.int64], size: int) 
     places = _places(draw, count, size)
     signs = np.array([CHARACTERS.index(sign) for sign in CLASSES])
     for number in range(objects.shape[1]):
-        there = (objects[:, number] >= 0).astype(np.float64)[:, None, None]
+        there = objects[:, number] >= 0
         em = between(draw, count, 0.5, 0.72) * size
-        cover = letter_cover(draw, signs[objects[:, number]], places[:, number], em, size)
-        canvas = paint(canvas, cover * there, light_colours(draw, count))
+        cover = letter_cover(draw, signs[objects[:, number]], places[:, number], em, size, there)
+        canvas = paint(canvas, cover, light_colours(draw, count), there)
     return grainy(draw, canvas)
 
 

@@ -13,6 +13,7 @@ CHARACTERS = (
     "mX=~ΣLǂЧðTHrΩG€ΘFБRPΦ4Nß7ЋΨbЮɮωγYѢfΓkSeЦπʔЭλtE$ɷZ¥adM¤3Æ+þ5h¬BΛ6n∂gψξϡ£VζИσ©μQ8δЯ2Δ9ΠЉqAyШʞKηʘU±ДWЖΞ"
 )
 _GROUND = 4  # the ground is a grid of so many random colours a side, blended
+_AT_ONCE = 8  # images: few enough for the processor's cache
 
 Floats = NDArray[np.float64]
 
@@ -43,11 +44,27 @@ def blended_ground(draw: np.random.RandomState, count: int, size: int) -> Floats
 
 
 def letter_cover(
-    draw: np.random.RandomState, labels: NDArray[np.int64], centre: Floats, em: Floats, size: int
+    draw: np.random.RandomState,
+    labels: NDArray[np.int64],
+    centre: Floats,
+    em: Floats,
+    size: int,
+    there: NDArray[np.bool_] | None = None,
 ) -> Floats:
-    """How far letters of height `em` pixels cover each pixel, rotated up to 30 degrees: [count, size, size]."""
+    """How far letters of height `em` pixels cover each pixel, rotated up to 30 degrees: [count, size, size].
+
+    there [count]: letters that are wanted (None: all); the others are drawn for all the same, and cover nothing.
+    """
     fonts = draw.randint(0, len(FONTS), len(labels))
     half = (draw.random_sample(len(labels)) - 0.5) * 0.54  # tangent of half the angle: no sine, no cosine
+    cover = np.zeros((len(labels), size, size))
+    for few in _parts(len(labels), there):
+        cover[few] = _covered(labels[few] * len(FONTS) + fonts[few], half[few], centre[few], em[few], size)
+    return cover
+
+
+def _covered(masks: NDArray[np.int64], half: Floats, centre: Floats, em: Floats, size: int) -> Floats:
+    """Coverage by letters, each given by the number of its mask."""
     cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
     pixels = np.arange(size) + 0.5
     dx, dy = pixels[None, None, :] - centre[:, :1, None], pixels[None, :, None] - centre[:, 1:, None]
@@ -58,16 +75,29 @@ def letter_cover(
     column, row = u.astype(np.int64), v.astype(np.int64)
     right, down = u - column, v - row
     flat = _masks().reshape(-1)
-    at = ((labels * len(FONTS) + fonts)[:, None, None] * (MASK + 2) + row) * (MASK + 2) + column
+    at = (masks[:, None, None] * (MASK + 2) + row) * (MASK + 2) + column
     upper = flat[at] * (1 - right) + flat[at + 1] * right
     lower = flat[at + MASK + 2] * (1 - right) + flat[at + MASK + 3] * right
     cover: Floats = upper * (1 - down) + lower * down
     return cover
 
 
-def paint(canvas: Floats, cover: Floats, colour: Floats) -> Floats:
-    """`canvas` [n, S, S, 3] with `colour` [n, 3] laid on by `cover` [n, S, S]."""
-    return canvas + cover[..., None] * (colour[:, None, None, :] - canvas)
+def paint(canvas: Floats, cover: Floats, colour: Floats, there: NDArray[np.bool_] | None = None) -> Floats:
+    """`canvas` [n, S, S, 3] with `colour` [n, 3] laid on by `cover` [n, S, S], in images that are `there` [n]."""
+    count, size = cover.shape[:2]
+    lines = canvas.reshape(
+        count, size, size * 3
+    ).copy()  # numpy is slow where the last axis has three numbers
+    for few in _parts(count, there):
+        full, behind = np.tile(colour[few], size)[:, None], lines[few]
+        lines[few] = behind + np.repeat(cover[few], 3, axis=2) * (full - behind)
+    return lines.reshape(canvas.shape)
+
+
+def _parts(count: int, there: NDArray[np.bool_] | None) -> list[NDArray[np.int64]]:
+    """Numbers of the images that are there, a few at a time."""
+    rows = np.arange(count) if there is None else np.flatnonzero(there)
+    return [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
 
 
 def light_colours(draw: np.random.RandomState, count: int) -> Floats:

@@ -1,5 +1,7 @@
 """Backbones: known sizes, torchvision as oracle, the forward contract, initialisation and options."""
 
+import subprocess
+import sys
 from math import sqrt
 
 import pytest
@@ -169,3 +171,13 @@ def test_a_users_file_may_add_a_backbone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "mine" in kinds()
     assert isinstance(build_backbone("mine"), nn.Identity)
     assert backbones.BACKBONES is BACKBONES
+
+
+def test_a_backbone_without_memory_is_built_without_torchs_compiler():
+    script = (
+        "import sys, torch\nfrom imbcil.harness.network.backbones import build_backbone\n"
+        "with torch.device('meta'): build_backbone('resnet18', zero_init=True)\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -7,7 +7,9 @@ import torch
 from tiny import tiny_multi_scenario, tiny_runner
 from torch import Tensor
 
+from imbcil.harness.batch import Sweep
 from imbcil.harness.network.network import Network, freeze
+from imbcil.harness.pools import Pool
 from imbcil.harness.runner import Runner
 from imbcil.harness.sweep import load_suite
 
@@ -45,6 +47,25 @@ def test_every_filled_cell_is_what_the_network_of_its_phase_says_of_the_image(tm
             assert found == bool(said[speaker][row, column]), (row, column)
             checked[int(prov[column])] += 1
     assert min(checked.values()) >= 10
+
+
+def test_a_phase_that_ends_looks_at_each_image_once_by_each_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = tiny_runner("rebll", tmp_path, scenario=tiny_multi_scenario())
+    runner._run_phase()
+    learner, asked = runner.learner, []
+    sweep = learner.tools.sweep
+
+    def counted(pool: Pool, net: Network | None = None, flip: bool = False) -> Sweep:
+        asked.append(("past" if net is learner.state["old"] else "current", len(pool)))
+        return sweep(pool, net, flip)
+
+    monkeypatch.setattr(learner.tools, "sweep", counted)
+    held = len(learner.memory)
+    runner._run_phase()
+    new, fresh = len(runner.s.scenario.phases[1].train), int((learner.memory.phase == 1).sum())
+    assert asked == [("current", held + new), ("past", fresh)]
 
 
 def test_false_positives_of_past_and_current_models_are_counted_apart(tmp_path: Path) -> None:

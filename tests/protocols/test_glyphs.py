@@ -13,14 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 from imbcil.harness.base.errors import MissingData
 from imbcil.protocols.datasets import outlines
 from imbcil.protocols.datasets.glyphs import render_class
+from imbcil.protocols.datasets.glyphs_multi import draw_objects, render_block
 from imbcil.protocols.datasets.outlines import EM, FONTS, MASK, font_files, fonts_fingerprint, letter_masks
-from imbcil.protocols.datasets.painting import CHARACTERS
+from imbcil.protocols.datasets.painting import CHARACTERS, letter_cover, paint
 from imbcil.protocols.library import open_dataset
 from imbcil.protocols.scenario import build_scenario
 from imbcil.protocols.settings import ProtocolSettings
 
 KNOWN_FONTS = "48a453ef5fabfad17fe517d4c5299782c899bc368906c56f87315e877d6a717d"
 KNOWN_PIXELS = "e65d05b762beb499526edd979ce469b57f53c45802b3a1727f6ef2ca6f976f98"
+KNOWN_MULTI_PIXELS = "285268734b9c4afa4e020a221bfb7d9714d33e1097148acc5aae06143b8da91f"
 
 
 def pixels() -> str:
@@ -35,6 +37,26 @@ def test_rendered_pixels_are_the_same_bits_as_on_the_machine_that_wrote_this() -
     if fonts_fingerprint() != KNOWN_FONTS:
         pytest.skip("this matplotlib ships other font files")
     assert pixels() == KNOWN_PIXELS
+
+
+def test_rendered_multi_label_pixels_are_the_same_bits_as_on_the_machine_that_wrote_this() -> None:
+    if fonts_fingerprint() != KNOWN_FONTS:
+        pytest.skip("this matplotlib ships other font files")
+    block = render_block("train", 7, draw_objects("train", 2400)[700:800], 64)
+    assert hashlib.sha256(block.tobytes()).hexdigest() == KNOWN_MULTI_PIXELS
+
+
+def test_letters_that_are_not_there_are_drawn_for_and_cover_nothing() -> None:
+    labels, there = np.arange(20), np.arange(20) % 3 == 0
+    centre, em = np.full((20, 2), 16.0), np.full(20, 20.0)
+    first, second = np.random.RandomState(3), np.random.RandomState(3)
+    every = letter_cover(first, labels, centre, em, 32)
+    some = letter_cover(second, labels, centre, em, 32, there)
+    assert np.array_equal(some, np.where(there[:, None, None], every, 0.0))
+    assert first.randint(1 << 30) == second.randint(1 << 30)
+    canvas, colour = first.random_sample((20, 32, 32, 3)), first.random_sample((20, 3))
+    painted = canvas + some[..., None] * (colour[:, None, None] - canvas)
+    assert np.array_equal(paint(canvas, every, colour, there), painted)
 
 
 def test_threads_and_the_hash_seed_of_a_process_change_no_pixel() -> None:
