@@ -143,7 +143,10 @@ def published_sentences(
         seeds = "n unknown" if row.table.seeds is None else f"n = {row.table.seeds}"
         mark = DAGGER if row.status == "recalled" else ""
         compared = ", ".join(sorted({metric.removeprefix("final/") for _, metric in row.values}))
-        said.append(f"{_by(row)}{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}.")
+        note = f"; {row.table.note}" if row.table.note else ""
+        said.append(
+            f"{_by(row)}{mark}: {row.table.title} ({row.status}, {seeds}), set beside {compared}{note}."
+        )
     verdicts = [cell.verdict for row in rows for cell in row.cells if cell.verdict]
     if not set(stands) - {"apart"}:
         return [*said, "They are not compared: recipe, preset or varied axis is not the published one."]

@@ -40,7 +40,8 @@ class PublishedTable(Frozen):
     file: str
     title: str
     short: str = ""  # in rows, where a learner may be printed by several
-    recipes: tuple[str, ...]
+    note: str = ""  # what has to be known of its values, for the caption
+    recipes: tuple[str, ...] = ()
     reduced: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     preset: Literal["released", "sound"] = "released"

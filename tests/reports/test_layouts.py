@@ -67,6 +67,14 @@ def test_threshold_and_definition_of_f1_stand_in_the_heads_and_in_the_caption(st
     assert any("mean over classes of each class's F1, labels above 0.8" in said for said in table.caption)
 
 
+def test_printed_f1_of_unknown_definition_is_said_to_be_so(store):
+    caption = " ".join(tables(store, "mlcil-coco")["krt", "0"].caption)
+    assert (
+        "at which threshold and by which definition its CF1 and OF1 were computed is not said there"
+        in caption
+    )
+
+
 def test_recalled_values_need_to_be_asked_for_and_carry_a_dagger(store):
     assert not [
         row for table in tables(store, "mlcil-voc").values() for row in table.rows if "†" in row.label
@@ -84,7 +92,7 @@ def test_measured_rows_stand_above_the_printed_ones_of_their_learner(store):
     table = tables(store, "mlcil-coco")["krt", "20/class"]
     assert [row.label for row in table.rows][:2] == ["rebll", "RebLL"]
     printed = cells(table, "RebLL (published by KAR, secondary)", "avg_map")
-    assert printed[("coco2014", "mlcil-B0-C10", "none")] == "78.90 (+1.10, differs)"
+    assert printed[("coco2014", "mlcil-B0-C10", "none")] == "78.90 (+1.10, not judged)"
     assert [row.label for row in table.rows if row.kind == "measured"] == ["rebll"]  # no empty rows of ours
 
 
