@@ -7,68 +7,18 @@ device. Values are rounded as PIL rounds them, so that a step may follow another
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import torch
-from pydantic import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
 from torch import Tensor
 from torch.nn import functional
 
 from imbcil.harness import image_ops as ops
 from imbcil.harness.autoaugment import auto_augment, rand_augment
-from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
+from imbcil.harness.settings import AugmentSettings
 
 _TRIES = 10  # torchvision's number of tries for a crop that fits
 _DEGENERATE = {"brightness": ops.black, "contrast": ops.mean_grey, "saturation": ops.grey}
-
-
-class AugmentSettings(Frozen):
-    """What is done to training images, in this order: crop, flip, jitter, AutoAugment, Cutout.
-
-    crop: "none" (centre), "pad" (`pad` black pixels around, then a random window of the training size) or "resized"
-    (the same border, then torchvision's RandomResizedCrop: a window of `scale` times the area and aspect `ratio`).
-    flip: left-right with probability 1/2. brightness, contrast, saturation: strength s of a factor uniform in
-    [max(0, 1 - s), 1 + s], in random order. cutout: side in pixels of a black square around a uniform centre. The
-    multi-label recipe has, before all of that but the crop, `patch`: a rectangle of this share of each side in a random
-    colour around a uniform centre (ASL's CutoutPIL), and `randaugment`: two operations a sample (`rand_augment`).
-    """
-
-    crop: Literal["none", "pad", "resized"] = "none"
-    pad: NonNegativeInt = 4
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
-    ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
-    flip: bool = False
-    brightness: NonNegativeFloat = 0.0
-    contrast: NonNegativeFloat = 0.0
-    saturation: NonNegativeFloat = 0.0
-    autoaugment: Literal["none", "cifar10", "imagenet"] = "none"
-    cutout: NonNegativeInt = 0
-    patch: NonNegativeFloat = 0.0
-    randaugment: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_idle_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Patch and RandAugment appear only where used: runs from before they existed keep their identity."""
-        content: dict[str, Any] = handler(self)
-        return {
-            name: value for name, value in content.items() if value or name not in ("patch", "randaugment")
-        }
-
-    @model_validator(mode="after")
-    def _ranges_rise(self) -> "AugmentSettings":
-        for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} must rise from its lower to its upper end, not [{low}, {high}]")
-        return self
 
 
 def augment(images: Tensor, settings: AugmentSettings, size: int, generator: torch.Generator) -> Tensor:

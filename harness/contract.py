@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.batch import Batch, Outputs, Phase, Sweep
-from imbcil.harness.labels import MemoryPolicy, Policy
 from imbcil.harness.losses import mean_over
 from imbcil.harness.memory import Memory
 from imbcil.harness.network.network import NetSpec, Network, freeze
 from imbcil.harness.pools import Pool
-from imbcil.harness.settings import Optimisation
+from imbcil.harness.settings import MemoryPolicy, Optimisation, Policy
 from imbcil.harness.stages import Group, Stage
 from imbcil.harness.state import State
 from imbcil.harness.tools import Criterion, Tools

@@ -1,10 +1,13 @@
-"""What a run was computed on, in words, for tables that show numbers from other machines; and its memory."""
+"""What a run is computed on: device, precision, memory; and its name, for tables that show numbers of other machines."""
 
 import ctypes
 import platform
 from pathlib import Path
 
 import torch
+
+from imbcil.harness.base.errors import BadInput
+from imbcil.harness.network.runtime import native_bf16
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 KEPT = 1 << 30  # bytes
@@ -23,6 +26,32 @@ def keep_freed_memory() -> bool:
         return False
     kept = option(MMAP_THRESHOLD, KEPT) or option(MMAP_THRESHOLD, KEPT_BY_OLD_GLIBC)
     return bool(kept and option(TRIM_THRESHOLD, KEPT))
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`: the first GPU, else Apple's, else the CPU. Raises BadInput for one that is not here."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+        raise BadInput(f"--device {name}: use auto, cpu, cuda, cuda:NUMBER or mps.")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= count:
+        raise BadInput(
+            f"--device {name} is not on this machine, which has {count} of kind {kind}; use auto or cpu."
+        )
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto`: bf16 where the hardware computes it, else fp32. tf32 is for CUDA alone."""
+    if name == "tf32" and device.type != "cuda":
+        raise BadInput(f"--precision tf32 needs a CUDA device, not {device.type}; use auto, fp32 or bf16.")
+    if name == "auto":
+        return "bf16" if native_bf16(device) else "fp32"
+    return name
 
 
 def hardware_name(device: torch.device) -> str:

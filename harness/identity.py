@@ -10,7 +10,8 @@ import yaml
 
 from imbcil.harness.base.registry import located_method
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import Part, Plan, protocol_settings
+from imbcil.harness.resolve import Part, Plan
+from imbcil.harness.scenario_request import protocol_settings
 from imbcil.protocols.catalogue import LONG_TAIL, split_name
 from imbcil.protocols.orders import names_file
 from imbcil.protocols.scenario import Scenario

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbcil.harness.augment import AugmentSettings, augment, normalise, test_view
+from imbcil.harness.augment import augment, normalise, test_view
 from imbcil.harness.base.errors import ContractViolation
+from imbcil.harness.settings import AugmentSettings
 
 HELD_AT_MOST = 1 << 30  # bytes of images kept on the device; beyond it they are read from the cache
 SHARE_OF_GPU = 0.25  # of a GPU's free memory, where that is more

@@ -5,37 +5,20 @@ a learner which ignores the mask ends with a loss that is not finite instead of 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.pools import Pool
+from imbcil.harness.settings import MemoryPolicy, Policy
 
 if TYPE_CHECKING:
     from imbcil.harness.memory import Memory
 
-Policy = Literal["mask_current", "assume_negative", "pseudo_old"]
-MemoryPolicy = Literal["capture_only", "oracle_forward", "oracle_full", "relabel"]
 IGNORED = 255  # a cell that is neither positive nor negative, such as VOC's difficult objects
 HIDDEN, GIVEN, PAST_MODEL, CURRENT_MODEL = range(4)  # provenance of a memory cell
-
-
-class LabelSettings(Frozen):
-    """A recipe's `labels` section; it matters to multi-label protocols alone.
-
-    `policy`, for new images: "mask_current", only the phase's own columns are visible; "assume_negative", the old
-    ones read as 0; "pseudo_old", the old ones are filled by the learner's `pseudo_targets`. `memory`, for exemplars:
-    "capture_only", what was visible when the row was stored; "oracle_forward", the truth of the row's own and all
-    later columns (what KRT-R's code does); "oracle_full", of all columns; "relabel", the learner may write further
-    cells. None: what the learner itself declares. `threshold`: of the default `pseudo_targets`.
-    """
-
-    policy: Policy | None = None
-    memory: MemoryPolicy | None = None
-    threshold: float = 0.5
 
 
 class LabelFirewall:

@@ -8,21 +8,13 @@ import torch
 
 from imbcil.harness.compilation import decide_compilation
 from imbcil.harness.composition import check_counts, composition_notes
-from imbcil.harness.hardware import hardware_name
+from imbcil.harness.hardware import hardware_name, resolve_device, resolve_precision
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.overrides import overrides
 from imbcil.harness.phases import phase_steps, train_counts
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import (
-    Plan,
-    label_policies,
-    protocol_settings,
-    resolve_device,
-    resolve_plans,
-    resolve_precision,
-    resolve_recipe,
-    resolved_root,
-)
+from imbcil.harness.resolve import Plan, label_policies, resolve_plans
+from imbcil.harness.scenario_request import protocol_settings, resolve_recipe, resolved_root
 from imbcil.harness.store.layout import Store, attempt_key, store_root
 from imbcil.harness.store.run_folder import RunFolder, now_ms
 from imbcil.harness.store.run_info import PhaseInfo, RunInfo

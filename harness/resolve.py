@@ -1,11 +1,7 @@
-"""From what a person asks for to fully resolved runs: recipe, settings, precision, and nothing left open."""
+"""From what a person asks for to fully resolved runs: learner, plug-ins, every setting, and nothing left open."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, did_you_mean
@@ -21,16 +17,12 @@ from imbcil.harness.base.registry import (
 )
 from imbcil.harness.composition import check_composition
 from imbcil.harness.contract import Learner, Plugin
-from imbcil.harness.labels import MemoryPolicy, Policy
-from imbcil.harness.network.runtime import native_bf16
-from imbcil.harness.recipes import Recipe, load_recipe, merged
+from imbcil.harness.recipes import Recipe, merged
 from imbcil.harness.request import RunRequest
-from imbcil.protocols.catalogue import default_recipe
+from imbcil.harness.scenario_request import SECTIONS, nested, resolved_root
+from imbcil.harness.settings import MemoryPolicy, Policy
 from imbcil.protocols.scenario import labels_of
-from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import protocol_rule
-
-SECTIONS = ("data", "augment", "backbone", "memory", "train", "labels")
 
 
 @dataclass(frozen=True)
@@ -52,27 +44,6 @@ class Plan:
     plugins: tuple[Part, ...]
     recipe: Recipe
     preset: str
-
-
-def resolve_recipe(request: RunRequest) -> tuple[Recipe, list[str]]:
-    """The recipe with --memory and the --set paths of its sections applied, and sentences for the log."""
-    said = []
-    chosen: str | Mapping[str, Any] | None = request.recipe
-    if chosen is None:
-        dataset = request.dataset or protocol_rule(request.protocol).dataset
-        labels = labels_of(request.protocol, dataset, resolved_root(request.data_root))
-        chosen, why = default_recipe(dataset, request.protocol, request.imbalance, labels)
-        said = [why] if why else []
-    content = load_recipe(chosen).model_dump(mode="json")
-    for path, value in request.set.items():
-        section, _, key = path.partition(".")
-        if section in SECTIONS:
-            content = merged(content, {section: nested(key, value, path)})
-    recipe = validated(Recipe, content, "--set")
-    if request.memory is not None:
-        content = merged(recipe.model_dump(mode="json"), {"memory": {"budget": str(request.memory)}})
-        recipe = validated(Recipe, content, "--memory")
-    return recipe, said
 
 
 def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
@@ -152,62 +123,3 @@ def _settings(
             content = merged(content, nested(key, value, path))
     settings: Frozen = validated(kind.Config, content, name)
     return settings
-
-
-def nested(key: str, value: Any, path: str) -> dict[str, Any]:
-    """`a.b` and a value as {"a": {"b": value}}."""
-    first, dot, rest = key.partition(".")
-    if not first or (dot and not rest):
-        raise BadInput(f"--set {path}: write SECTION.key=value, such as train.epochs=5.")
-    return {first: nested(rest, value, path)} if dot else {first: value}
-
-
-def protocol_settings(request: RunRequest, recipe: Recipe, seed: int) -> ProtocolSettings:
-    """What decides the scenario of one seed."""
-    axes = ("model", "order", "sample") if request.vary == "all" else (request.vary,)
-    rule = protocol_rule(request.protocol)
-    given = {
-        "protocol": request.protocol,
-        "dataset": request.dataset or rule.dataset,
-        "n_tasks": request.n_tasks,
-        "base": request.base,
-        "step": request.step,
-        "sizes": request.sizes,
-        "order": request.order or rule.order,
-        "imbalance": request.imbalance,
-        "rho": request.rho,
-        "data": recipe.data,
-        "vary": axes,
-        "seed": seed if request.vary != "model" else 0,
-    }
-    return validated(ProtocolSettings, given, "run")
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto`: the first GPU, else Apple's, else the CPU. Raises BadInput for one that is not here."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
-        raise BadInput(f"--device {name}: use auto, cpu, cuda, cuda:NUMBER or mps.")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(number or 0) >= count:
-        raise BadInput(
-            f"--device {name} is not on this machine, which has {count} of kind {kind}; use auto or cpu."
-        )
-    return torch.device(name)
-
-
-def resolve_precision(name: str, device: torch.device) -> str:
-    """`auto`: bf16 where the hardware computes it, else fp32. tf32 is for CUDA alone."""
-    if name == "tf32" and device.type != "cuda":
-        raise BadInput(f"--precision tf32 needs a CUDA device, not {device.type}; use auto, fp32 or bf16.")
-    if name == "auto":
-        return "bf16" if native_bf16(device) else "fp32"
-    return name
-
-
-def resolved_root(given: str | None) -> Path | None:
-    return Path(given).expanduser().absolute() if given else None

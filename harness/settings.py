@@ -1,4 +1,4 @@
-"""Settings that recipes, learners and the loop share: optimisation, memory, backbone."""
+"""Settings that recipes, learners and the loop share: optimisation, memory, backbone, augmentation, labels."""
 
 import math
 import re
@@ -11,6 +11,8 @@ from imbcil.harness.base.errors import BadInput
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Policy = Literal["mask_current", "assume_negative", "pseudo_old"]
+MemoryPolicy = Literal["capture_only", "oracle_forward", "oracle_full", "relabel"]
 
 
 USUAL_PEAK = 0.3  # of torch's OneCycleLR
@@ -176,3 +178,59 @@ class BackboneSettings(Frozen):
         if not content.get("trained_on"):
             content.pop("trained_on", None)
         return content
+
+
+class AugmentSettings(Frozen):
+    """What is done to training images, in this order: crop, flip, jitter, AutoAugment, Cutout.
+
+    crop: "none" (centre), "pad" (`pad` black pixels around, then a random window of the training size) or "resized"
+    (the same border, then torchvision's RandomResizedCrop: a window of `scale` times the area and aspect `ratio`).
+    flip: left-right with probability 1/2. brightness, contrast, saturation: strength s of a factor uniform in
+    [max(0, 1 - s), 1 + s], in random order. cutout: side in pixels of a black square around a uniform centre. The
+    multi-label recipe has, before all of that but the crop, `patch`: a rectangle of this share of each side in a random
+    colour around a uniform centre (ASL's CutoutPIL), and `randaugment`: two operations a sample (`rand_augment`).
+    """
+
+    crop: Literal["none", "pad", "resized"] = "none"
+    pad: Annotated[int, Field(ge=0)] = 4
+    scale: tuple[Positive, Positive] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: bool = False
+    brightness: NotNegative = 0.0
+    contrast: NotNegative = 0.0
+    saturation: NotNegative = 0.0
+    autoaugment: Literal["none", "cifar10", "imagenet"] = "none"
+    cutout: Annotated[int, Field(ge=0)] = 0
+    patch: NotNegative = 0.0
+    randaugment: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_idle_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Patch and RandAugment appear only where used: runs from before they existed keep their identity."""
+        content: dict[str, Any] = handler(self)
+        return {
+            name: value for name, value in content.items() if value or name not in ("patch", "randaugment")
+        }
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "AugmentSettings":
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must rise from its lower to its upper end, not [{low}, {high}]")
+        return self
+
+
+class LabelSettings(Frozen):
+    """A recipe's `labels` section; it matters to multi-label protocols alone.
+
+    `policy`, for new images: "mask_current", only the phase's own columns are visible; "assume_negative", the old
+    ones read as 0; "pseudo_old", the old ones are filled by the learner's `pseudo_targets`. `memory`, for exemplars:
+    "capture_only", what was visible when the row was stored; "oracle_forward", the truth of the row's own and all
+    later columns (what KRT-R's code does); "oracle_full", of all columns; "relabel", the learner may write further
+    cells. None: what the learner itself declares. `threshold`: of the default `pseudo_targets`.
+    """
+
+    policy: Policy | None = None
+    memory: MemoryPolicy | None = None
+    threshold: float = 0.5

@@ -151,7 +151,8 @@ def why_not_defined(request: RunRequest) -> str:
     """
     if not any("+" in method for method in request.method):
         return ""
-    from imbcil.harness.resolve import resolve_plans, resolve_recipe
+    from imbcil.harness.resolve import resolve_plans
+    from imbcil.harness.scenario_request import resolve_recipe
 
     try:
         resolve_plans(request, resolve_recipe(request)[0])

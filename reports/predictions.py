@@ -12,7 +12,7 @@ from imbcil.harness.figures.predictions import Judged, prediction_figure
 from imbcil.harness.figures.style import checked_path, save_figure
 from imbcil.harness.phases import arrival_targets
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import protocol_settings, resolve_recipe, resolved_root
+from imbcil.harness.scenario_request import protocol_settings, resolve_recipe, resolved_root
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder
 from imbcil.harness.store.run_info import RunInfo

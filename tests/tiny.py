@@ -10,8 +10,9 @@ import torch
 
 from imbcil.harness.planning import PlannedRun, plan_run
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import resolve_plans, resolve_recipe
+from imbcil.harness.resolve import resolve_plans
 from imbcil.harness.runner import Runner
+from imbcil.harness.scenario_request import resolve_recipe
 from imbcil.harness.store.layout import Store
 from imbcil.harness.store.run_folder import RunFolder
 from imbcil.harness.suite import build_setting

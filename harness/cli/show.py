@@ -42,7 +42,7 @@ def show_protocol(pairs: tuple[str, ...], seed: int, as_json: bool, out: Path | 
     import json
 
     from imbcil.harness.cli.request import build_request
-    from imbcil.harness.resolve import protocol_settings, resolve_recipe, resolved_root
+    from imbcil.harness.scenario_request import protocol_settings, resolve_recipe, resolved_root
     from imbcil.protocols.describe import scenario_lines, scenario_record
     from imbcil.protocols.scenario import preview_scenario
 

@@ -6,12 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from imbcil.harness.augment import AugmentSettings
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.yaml_files import read_yaml
-from imbcil.harness.labels import LabelSettings
-from imbcil.harness.settings import BackboneSettings, MemorySettings, Optimisation
+from imbcil.harness.settings import (
+    AugmentSettings,
+    BackboneSettings,
+    LabelSettings,
+    MemorySettings,
+    Optimisation,
+)
 from imbcil.protocols.settings import DataSettings
 
 FOLDER = Path(__file__).parent

@@ -47,9 +47,16 @@ def test_help_and_list_import_no_heavy_library(arguments: list[str]):
     assert modules_after(*arguments) & HEAVY == set()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["status"], ["table"], ["table", "poster"], ["data", "list"]], ids=" ".join
-)
+LOOKS = [
+    "status",
+    "table",
+    "table poster",
+    "data list",
+    "show protocol lfs --n-tasks 10 --dataset cifar100-lt",
+]
+
+
+@pytest.mark.parametrize("arguments", [line.split() for line in LOOKS], ids=LOOKS)
 def test_a_look_at_the_store_or_the_data_imports_neither_torch_nor_mlflow(
     arguments: list[str], tmp_path: Path
 ):

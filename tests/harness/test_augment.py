@@ -10,10 +10,11 @@ from torch import Tensor
 from torchvision import transforms
 
 from imbcil.harness import augment as module
-from imbcil.harness.augment import AugmentSettings, augment, normalise, resized_windows
+from imbcil.harness.augment import augment, normalise, resized_windows
 from imbcil.harness.base.config import validated
 from imbcil.harness.base.errors import BadInput
 from imbcil.harness.base.randomness import torch_generator
+from imbcil.harness.settings import AugmentSettings
 
 EVERYTHING = AugmentSettings(
     crop="resized", flip=True, brightness=0.3, contrast=0.5, saturation=0.4, autoaugment="cifar10", cutout=8

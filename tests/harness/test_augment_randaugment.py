@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from imbcil.harness.augment import AugmentSettings, augment
+from imbcil.harness.augment import augment
 from imbcil.harness.autoaugment import OPERATIONS, rand_augment
 from imbcil.harness.recipes import load_recipe
-from imbcil.harness.settings import Optimisation, one_cycle
+from imbcil.harness.settings import AugmentSettings, Optimisation, one_cycle
 
 
 def gen(seed: int = 0) -> torch.Generator:

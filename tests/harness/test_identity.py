@@ -15,7 +15,8 @@ from imbcil.baselines.replay import Replay
 from imbcil.harness.cli.request import build_request
 from imbcil.harness.identity import command_line, run_key, stored_config
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import Plan, resolve_plans, resolve_recipe
+from imbcil.harness.resolve import Plan, resolve_plans
+from imbcil.harness.scenario_request import resolve_recipe
 
 RESOLVED = {"precision": "fp32", "compiled": False, "device": "cpu"}
 SCENARIO = tiny_scenario()

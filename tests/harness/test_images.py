@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from imbcil.harness import images
-from imbcil.harness.augment import AugmentSettings
 from imbcil.harness.base.errors import ContractViolation
 from imbcil.harness.base.randomness import torch_generator
 from imbcil.harness.images import ImageBank
+from imbcil.harness.settings import AugmentSettings
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(20) % 3

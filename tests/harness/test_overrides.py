@@ -5,7 +5,8 @@ import yaml
 
 from imbcil.harness.overrides import overrides
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import resolve_plans, resolve_recipe
+from imbcil.harness.resolve import resolve_plans
+from imbcil.harness.scenario_request import resolve_recipe
 
 
 def changed(**request):

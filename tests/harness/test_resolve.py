@@ -6,20 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from imbcil.harness import resolve
+from imbcil.harness import hardware
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.registry import learner_names, load_learner
+from imbcil.harness.hardware import resolve_device, resolve_precision
 from imbcil.harness.recipes import load_recipe
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import (
-    Plan,
-    nested,
-    protocol_settings,
-    resolve_device,
-    resolve_plans,
-    resolve_precision,
-    resolve_recipe,
-)
+from imbcil.harness.resolve import Plan, resolve_plans
+from imbcil.harness.scenario_request import nested, protocol_settings, resolve_recipe
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -336,7 +330,7 @@ def test_a_device_that_is_not_here_is_refused_with_how_many_are(
 
 def test_precision_follows_the_hardware_unless_it_is_named(monkeypatch: pytest.MonkeyPatch):
     for native, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(resolve, "native_bf16", lambda device, native=native: native)
+        monkeypatch.setattr(hardware, "native_bf16", lambda device, native=native: native)
         assert resolve_precision("auto", CPU) == precision
     assert [resolve_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert resolve_precision("tf32", CUDA) == "tf32"

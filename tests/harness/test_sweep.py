@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.cli.main import main
-from imbcil.harness.resolve import resolve_plans, resolve_recipe
+from imbcil.harness.resolve import resolve_plans
+from imbcil.harness.scenario_request import resolve_recipe
 from imbcil.harness.sweep import cells_of, defined_cells, load_suite, suite_names
 
 PLUGINS = (

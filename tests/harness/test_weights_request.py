@@ -14,8 +14,9 @@ from imbcil.harness.cli.main import main
 from imbcil.harness.network.backbones import build_backbone
 from imbcil.harness.planning import PlannedRun, plan_run
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import resolve_plans, resolve_recipe
+from imbcil.harness.resolve import resolve_plans
 from imbcil.harness.runner import Runner
+from imbcil.harness.scenario_request import resolve_recipe
 from imbcil.harness.settings import BackboneSettings
 from imbcil.harness.store.layout import Store
 from imbcil.harness.suite import build_setting

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import functional as transforms
 
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import resolve_recipe
+from imbcil.harness.scenario_request import resolve_recipe
 from imbcil.protocols.catalogue import catalogue
 from imbcil.protocols.datasets import voc
 from imbcil.protocols.datasets.faults import Faults
