@@ -2,14 +2,11 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(sys.executable).with_name("imbcil-bench")
-Cli = Callable[..., subprocess.CompletedProcess[str]]
+from console import SCRIPT, Cli
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import save_picture
+from small_data import save_picture
 
 Objects = Sequence[tuple[str, bool]]  # class, difficult
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_arrays, write_tree
+from small_data import small_arrays, write_tree
 
 from imbcil.harness.base.errors import BadInput, MissingData, RunStopped
 from imbcil.protocols import cache_build, decoding, library

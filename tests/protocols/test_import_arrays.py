@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import small_arrays
+from small_data import small_arrays
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.datasets import npz

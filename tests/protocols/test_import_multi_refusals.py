@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import save_picture
 from multi_data import KIT, LIST, TRAIN, write_coco, write_kit, write_list, write_xml
+from small_data import save_picture
 
 from imbcil.harness.base.errors import BadInput
 from imbcil.protocols.datasets.faults import LARGEST_FILE, Faults

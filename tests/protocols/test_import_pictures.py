@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_picture, write_tree
 from PIL import Image
+from small_data import save_picture, write_tree
 from torchvision.transforms import functional as transforms
 
 from imbcil.harness.base.errors import BadInput

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import save_picture
+from small_data import save_picture
 
 from imbcil.harness.base.errors import BadInput, MissingData
 from imbcil.harness.cli.main import main

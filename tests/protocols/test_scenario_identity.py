@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_arrays
+from small_data import small_arrays
 
 from imbcil.harness.base.errors import BadInput, MissingData, UnknownName
 from imbcil.protocols.library import import_dataset

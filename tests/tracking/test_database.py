@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Cli, Shown
+from console import Cli
+from mlflow_sides import Shown
 from run_factory import finish_run, new_store, start_run
 
 from imbcil.harness.base.errors import RunStopped

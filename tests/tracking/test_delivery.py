@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Shown
+from mlflow_sides import Shown
 from run_factory import PHASES, START_MS, accuracy, add_phase, end_run, finish_run, start_run
 
 from imbcil.harness.store.layout import Store

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import Shown
+from mlflow_sides import Shown
 from run_factory import START_MS, accuracy, add_phase, end_run, finish_run, start_run
 from scipy import stats
 

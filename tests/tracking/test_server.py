@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import Server, Shown
+from mlflow_sides import Server, Shown
 from run_factory import PHASES, START_MS, accuracy, add_phase, end_run, finish_run, start_run
 
 from imbcil.harness.store.layout import Store

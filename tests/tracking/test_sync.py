@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Shown
+from mlflow_sides import Shown
 from run_factory import START_MS, add_phase, finish_run, start_run
 
 from imbcil.harness.store.layout import Store

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from console import Cli
 from run_factory import add_phase, end_run, finish_run, start_run
 
 from imbcil.harness.store.layout import Store
