@@ -1,20 +1,18 @@
 """`imbcil-bench data`: list, import, check, and what it says when something is wrong."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+from console import Cli
 from PIL import Image
 
 from imbcil.harness.base.errors import MissingData
 from imbcil.protocols import download
 from imbcil.protocols.library import read_record
-
-Cli = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """`imbcil-bench show protocol`: phases, classes, sizes, digest, and the picture."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
+from console import Cli
 from PIL import Image
 
-Cli = Callable[..., CompletedProcess[str]]
 CIFAR = [
     "protocol",
     "lfs",
