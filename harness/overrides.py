@@ -6,6 +6,7 @@ from typing import Any
 from imbcil.harness.base.config import Frozen, validated
 from imbcil.harness.recipes import Recipe, load_recipe, merged, recipe_names
 from imbcil.harness.resolve import Part, Plan, has_train
+from imbcil.harness.settings import Optimisation
 
 SECTIONS = {"data", "augment", "backbone", "memory", "train", "labels", "epochs_divisor"}
 SHOWN_ALONE = {"memory.budget"}  # a condition of its own in every table
@@ -24,7 +25,14 @@ def overrides(plan: Plan) -> dict[str, object]:
     for part in (plan.learner, *plan.plugins):
         expected = _preset_settings(part, plan, shipped)
         changed |= _changes({part.name: _dump(part.cfg)}, {part.name: _dump(expected)})
-    return changed
+    return {path: _written(path, value) for path, value in changed.items()}
+
+
+def _written(path: str, value: object) -> object:
+    """Idle settings of the training are not written out: what is missing is as it is by default."""
+    *_, section, key = ("", *path.split("."))
+    field = Optimisation.model_fields.get(key) if section == "train" else None
+    return field.default if value is None and field is not None else value
 
 
 def _sections(recipe: Recipe) -> dict[str, Any]:
