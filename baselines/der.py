@@ -37,7 +37,11 @@ class DER(Learner):
         pool, optim = phase.memory + phase.new, self.cfg.train
         if not phase.index:
             return [Stage("train", pool, optim)]
-        stages = [Stage("train", pool, optim, (Group("backbones.-1", "head", "aux"),))]
+        newest, end = (
+            Group("backbones.-1", "head", "aux"),
+            self.align if self.cfg.classifier == "align" else None,
+        )
+        stages = [Stage("train", pool, optim, (newest,), end=end)]
         few = self.balanced_rows(phase)
         if self.cfg.classifier == "retrain" and len(few):
             short = optim.shortened(self.cfg.retrain_share, schedule="multistep")
@@ -46,6 +50,10 @@ class DER(Learner):
                 Stage("classifier", few, short, (Group("head"),), begin=self.redraw, loss=self.softened)
             )
         return stages
+
+    def align(self) -> None:
+        """Before any further stage, teacher or evaluation."""
+        self.tools.log("gamma", float(self.net.head.align_newest()))
 
     def redraw(self) -> None:
         for block in self.net.head.blocks:
@@ -57,8 +65,3 @@ class DER(Learner):
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         terms = {"ce": self.classify(batch, out.logits).mean()}
         return terms | {name: self.cfg.aux * term for name, term in old_or_new(batch, out).items()}
-
-    def end_phase(self, phase: Phase) -> None:
-        if self.cfg.classifier == "align":
-            self.tools.log("gamma", float(self.net.head.align_newest()))
-        super().end_phase(phase)

@@ -57,13 +57,12 @@ class MEMO(Learner):
             return [Stage("train", pool, self.cfg.train)]
         shared = ["trunk"] if self.cfg.train_shared else []
         groups = (Group(*shared, "backbones.-1", "head", "aux"),)
-        return [Stage("train", pool, self.cfg.train, groups)]
+        return [Stage("train", pool, self.cfg.train, groups, end=self.align if self.cfg.align else None)]
+
+    def align(self) -> None:
+        """Before any further stage, teacher or evaluation."""
+        self.tools.log("gamma", float(self.net.head.align_newest()))
 
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         told_apart = {name: self.cfg.aux * term for name, term in old_or_new(batch, out).items()}
         return {"ce": self.classify(batch, out.logits).mean(), **told_apart}
-
-    def end_phase(self, phase: Phase) -> None:
-        if self.cfg.align:
-            self.net.head.align_newest()
-        super().end_phase(phase)

@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, NetSpec, Outputs, Phase
+from imbcil.harness.contract import Batch, Learner, LearnerConfig, Needs, NetSpec, Outputs, Phase, Stage
 from imbcil.harness.losses import proportioned
 
 
@@ -35,6 +35,10 @@ class WA(Learner):
         head = spec.head.model_copy(update={"kind": "linear", "options": {"bias": self.cfg.bias}})
         return spec.model_copy(update={"head": head})
 
+    def stages(self, phase: Phase) -> list[Stage]:
+        pool, end = phase.memory + phase.new, self.align if phase.index else None
+        return [Stage("train", pool, self.cfg.train, end=end)]
+
     def loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         ce = self.classify(batch, out.logits).mean()
         return proportioned(ce, out.logits, self.teacher_logits(batch), self.cfg.temperature)
@@ -45,19 +49,9 @@ class WA(Learner):
             for rows in self.rows():
                 rows.clamp_(min=0)
 
-    def end_phase(self, phase: Phase) -> None:
-        if phase.index:
-            self.tools.log("gamma", self.align())
-        super().end_phase(phase)
-
-    @torch.no_grad()
-    def align(self) -> float:
-        """Give the newest block the old ones' mean row norm; returns gamma (1 if a side has no length)."""
-        *earlier, newest = self.rows()
-        old, new = (float(part.norm(dim=1).mean()) for part in (torch.cat(earlier), newest))
-        gamma = old / new if old > 0 and new > 0 else 1.0
-        newest.mul_(gamma)
-        return gamma
+    def align(self) -> None:
+        """Give the newest rows the old ones' mean norm, before any further stage, teacher or evaluation."""
+        self.tools.log("gamma", float(self.net.head.align_newest()))
 
     def rows(self) -> list[Tensor]:
         """The head's weights [k, D] of every phase."""

@@ -114,13 +114,13 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def align_newest(self) -> Tensor:
-        """Scale the newest weights so that their mean norm is the older ones'; the factor, 1 in the first phase.
-        Biases stay. Zhao et al. 2020, sec. 3.3."""
+        """Scale the newest weights so that their mean norm is the older ones'; the factor, 1 in the first phase and
+        where a side has no length. Biases stay. Zhao et al. 2020, sec. 3.3."""
         newest: Tensor = self.blocks[-1].weight  # type: ignore[assignment]
         if len(self.blocks) == 1:
             return torch.ones((), device=newest.device)
-        older = self.weight[: -len(newest)].norm(dim=1).mean()
-        factor: Tensor = older / newest.norm(dim=1).mean().clamp(min=1e-12)
+        old, new = self.weight[: -len(newest)].norm(dim=1).mean(), newest.norm(dim=1).mean()
+        factor = torch.where((old > 0) & (new > 0), old / new.clamp(min=1e-12), 1.0)
         newest.mul_(factor)
         return factor
 

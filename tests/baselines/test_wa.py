@@ -21,21 +21,42 @@ def test_alignment_makes_the_two_mean_norms_equal_and_a_second_one_changes_nothi
     runner, _ = begun("wa", tmp_path)
     weight, bias = runner.learner.net.head.weight.clone(), runner.learner.net.head.bias.clone()
     before = mean_norms(runner)
-    assert runner.learner.align() == pytest.approx(before[0] / before[1], rel=1e-5)
+    runner.learner.align()
+    assert runner.learner.tools.logged["gamma"] == pytest.approx(before[0] / before[1], rel=1e-5)
     old, new = mean_norms(runner)
     assert (old, new) == (pytest.approx(before[0]), pytest.approx(before[0], rel=1e-5))
-    assert runner.learner.align() == pytest.approx(1.0, rel=1e-6)
+    assert float(runner.learner.net.head.align_newest()) == pytest.approx(1.0, rel=1e-6)
     lo = runner.learner.net.head.slices()[-1].start
     assert torch.equal(runner.learner.net.head.weight[:lo], weight[:lo])
     assert torch.equal(runner.learner.net.head.bias, bias)
 
 
-def test_new_rows_of_no_length_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [0, -1])
+def test_where_a_side_has_no_length_the_new_rows_are_left_alone(side: int, tmp_path: Path) -> None:
     runner, _ = begun("wa", tmp_path)
+    head = runner.learner.net.head
     with torch.no_grad():
-        runner.learner.net.head.blocks[-1].weight.zero_()
-    assert runner.learner.align() == 1.0
-    assert not runner.learner.net.head.blocks[-1].weight.any()
+        head.blocks[side].weight.zero_()
+    weight = head.weight.clone()
+    assert float(head.align_newest()) == 1.0 and torch.equal(head.weight, weight)
+
+
+@pytest.mark.parametrize("learner", ["wa", "der", "memo"])
+def test_a_plug_in_that_works_on_the_head_after_training_finds_it_aligned(
+    learner: str, tmp_path: Path
+) -> None:
+    fitted = tiny_runner(f"{learner}+tau_norm", tmp_path / "fitted")
+    fitted.run()
+    factors, _ = fitted.learner.net.calibrator("tau_norm").vectors()
+    torch.testing.assert_close(factors * fitted.learner.net.head.row_norms(), torch.ones(6))
+    trained, phase = begun(f"{learner}+two_stage", tmp_path / "trained", phase=2)
+    stage, *_ = trained.plugins.stages(phase, trained.learner)
+    trained._run_stage(phase, stage)
+    old, new = mean_norms(trained)
+    assert old == pytest.approx(new, rel=1e-5)  # and the last stage trains from there
+    rows = trained.learner.net.head.weight[4:].clone()
+    trained._end_phase(phase)
+    assert torch.equal(trained.learner.net.head.weight[4:], rows)
 
 
 def test_teacher_and_stored_scores_are_the_aligned_networks(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def test_a_changed_recipe_is_named_by_path_and_once():
 
 def test_what_is_switched_off_is_named_with_the_value_that_switches_it_off():
     assert changed(recipe="bot", method="finetune", set={"train.warmup": 0}) == {"train.warmup": 0}
-    assert changed(recipe="quick", method="finetune", set={"train.first_phase": 1}) == {"train.first_phase": 1}
+    assert changed(recipe="quick", method="finetune", set={"train.first_phase": 1}) == {
+        "train.first_phase": 1
+    }
     assert changed(recipe="quick", set={"icarl.train.clip_norm": None}) == {"icarl.train.clip_norm": None}
 
 
