@@ -65,6 +65,7 @@ class ICaRL(Learner):
         patience = {
             "schedule": "plateau",
             "milestones": (),
+            "warmup": 0,
             "patience": self.cfg.patience,
             "lr_min": self.cfg.lr_min,
         }

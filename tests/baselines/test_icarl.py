@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_runner
+from steps import begun
+from tiny import RECIPE, tiny_runner
 
 from imbcil.harness.batch import Batch, Outputs, Sweep
 from imbcil.harness.nearest_mean import class_means
@@ -100,6 +101,13 @@ def test_released_follows_the_hold_out_of_its_own_phase_and_stops_early(tmp_path
     last = dict(epochs)
     assert set(last) == {0, 1, 2}
     assert max(last.values()) < 30  # the learning rate fell below lr_min before
+
+
+def test_patience_takes_the_place_of_a_warm_up_too(tmp_path: Path) -> None:
+    train = {"train": {**RECIPE["train"], "warmup": 1}}
+    runner, phase = begun("icarl", tmp_path, phase=0, preset="released", recipe=train)
+    optim = runner.learner.stages(phase)[0].optim
+    assert (optim.schedule, optim.warmup, optim.lr_scale(0)) == ("plateau", 0, 1.0)
 
 
 def test_a_phase_without_a_hold_out_keeps_the_recipes_schedule(tmp_path: Path) -> None:
