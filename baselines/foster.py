@@ -12,17 +12,21 @@ from imbcil.harness.losses import knowledge_distillation, require_same_shape
 from imbcil.harness.network.network import Network, clone, freeze
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+HALF_BASE = (0.94,)
+AUTHORS = {  # beta1 by new classes of a phase, on CIFAR-100
+    5: (0.96,),
+    10: (0.98, 0.975, 0.97, 0.965, 0.96, 0.955, 0.95, 0.945, 0.94),
+    20: (0.97, 0.96, 0.95, 0.94),
+}
 
 
 class FOSTERConfig(LearnerConfig):
-    """`beta1`: of the logit alignment in boosting, one value per phase after the first, the last for all that follow
-    (the authors' for ten phases; they use 0.94 to 0.95 after a half base). `beta2`: of the balanced distillation.
-    0 switches either off. `distillation`: weight of the old logits' distillation. Compression takes
-    `compression_share` of the recipe's epochs at weight decay `compression_decay`."""
+    """`beta1`: of the logit alignment in boosting, one value per phase after the first, the last for all that follow;
+    unset, the authors' for a half base or for the number of new classes in a phase (`AUTHORS`). `beta2`: of the
+    balanced distillation. 0 switches either off. `distillation`: weight of the old logits' distillation. Compression
+    takes `compression_share` of the recipe's epochs at weight decay `compression_decay`."""
 
-    beta1: tuple[Share, ...] = Field(
-        default=(0.98, 0.975, 0.97, 0.965, 0.96, 0.955, 0.95, 0.945, 0.94), min_length=1
-    )
+    beta1: Annotated[tuple[Share, ...], Field(min_length=1)] | None = None
     beta2: Share = 0.97
     distillation: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=2.0, gt=0)
@@ -40,6 +44,7 @@ class FOSTER(Learner):
     """
 
     title = "FOSTER"
+    version = 2  # beta1 follows the protocol
     Config = FOSTERConfig
     needs = Needs(
         head=frozenset({"linear"}), criterion="a softmax aligned by its own class counts", teacher=True
@@ -68,14 +73,21 @@ class FOSTER(Learner):
         if "old" not in self.state:
             return {"ce": self.classify(batch, out.logits).mean()}
         old = self.old_logits(out)
-        n_phases = len(self.net.head.splits)
-        weights = count_weights(batch.counts, self.cfg.beta1[min(n_phases - 2, len(self.cfg.beta1) - 1)])
+        weights = count_weights(batch.counts, self.beta1())
         kd = knowledge_distillation(out.logits[:, : old.shape[1]], old, self.cfg.temperature)
         return {
             "ce": self.classify(batch, out.logits / weights).mean(),
             "aux": self.classify(batch, out.extras["aux"]).mean(),
             "kd": self.cfg.distillation * kd,
         }
+
+    def beta1(self) -> float:
+        """Of this phase, the second or later."""
+        head, values = self.net.head, self.cfg.beta1
+        if values is None:
+            nearest = min(AUTHORS, key=lambda size: abs(size - head.splits[1]))
+            values = HALF_BASE if head.half_base else AUTHORS[nearest]
+        return values[min(len(head.splits) - 2, len(values) - 1)]
 
     @torch.no_grad()
     def old_logits(self, out: Outputs) -> Tensor:

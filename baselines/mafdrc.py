@@ -108,9 +108,8 @@ class MAFDRC(Learner):
         return terms
 
     def distils_maps(self) -> bool:
-        sizes = self.net.head.splits
-        half_base = sizes[0] >= 2 * sizes[1]
-        return self.cfg.pod_when == "always" or (self.cfg.pod_when == "half-base" and half_base)
+        when = self.cfg.pod_when
+        return when == "always" or (when == "half-base" and self.net.head.half_base)
 
     def end_phase(self, phase: Phase) -> None:
         self.state.pop("adapted", None)

@@ -88,6 +88,11 @@ class Head(nn.Module):
         return [slice(end - size, end) for end, size in zip(ends, self.splits, strict=True)]
 
     @property
+    def half_base(self) -> bool:
+        """Whether the first phase has at least twice the classes of the second, as half-base protocols do."""
+        return self.splits[0] >= 2 * self.splits[1]
+
+    @property
     def weight(self) -> Tensor:
         """All rows [sum of rows, dim], in order of arrival."""
         return torch.cat([block.weight for block in self.blocks])  # type: ignore[misc]

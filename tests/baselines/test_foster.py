@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from imbcil.baselines.foster import balanced_distillation, count_weights
 from imbcil.harness.contract import Phase
 from imbcil.harness.losses import knowledge_distillation
 from imbcil.harness.memory import Memory
+from imbcil.harness.network.heads import build_head
 from imbcil.harness.network.network import freeze
 
 
@@ -72,7 +74,7 @@ def test_boosting_divides_logits_by_the_weights_in_the_cross_entropy_alone() -> 
     learner, batch = boosting()
     out = learner.net(batch.images)
     terms = learner.loss(batch, out)
-    raw = [(1 - 0.98) / (1 - 0.98**n) for n in batch.counts.tolist()]
+    raw = [(1 - 0.96) / (1 - 0.96**n) for n in batch.counts.tolist()]
     weights = torch.tensor([5 * value / sum(raw) for value in raw])
     ce = torch.nn.functional.cross_entropy(out.logits / weights, batch.targets)
     aux = torch.nn.functional.cross_entropy(out.extras["aux"], batch.targets)
@@ -126,6 +128,21 @@ def test_beta1_is_taken_by_phase_and_its_last_value_stays() -> None:
     learner.net.grow(1)
     batch.counts = torch.cat([batch.counts, torch.tensor([3.0])])
     assert ce(0.5) == ce(0.9, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("splits", "value"),
+    [((50, 10), 0.94), ((50, 5, 5), 0.94), ((5, 5), 0.96), ((5, 5, 5), 0.96), ((10, 10), 0.98), ((10, 10, 10), 0.975),
+     ((10,) * 12, 0.94), ((20, 20), 0.97), ((20,) * 5, 0.94), ((3, 2), 0.96)],
+)  # fmt: skip
+def test_beta1_is_by_default_what_the_authors_have_for_the_protocol(
+    splits: tuple[int, ...], value: float, tmp_path: Path
+) -> None:
+    learner = tiny_runner("foster", tmp_path).learner
+    learner.state["net"] = SimpleNamespace(head=build_head("linear", 4, {}))
+    for classes in splits:
+        learner.net.head.grow(classes)
+    assert learner.beta1() == value
 
 
 def test_boosting_leaves_the_old_backbone_alone_and_compression_starts_from_the_old_network(
