@@ -229,8 +229,8 @@ class Learner(_Keeper):
 
     def teacher_logits(self, batch: Batch) -> Tensor | None:
         """The teacher's logits [B, K_old] with its calibrators, without gradient; None in the first phase."""
-        out, teacher = self.teacher_outputs(batch), self.state.get("old")
-        logits: Tensor | None = None if out is None else teacher.calibrated(out, "teacher")
+        out = self.teacher_outputs(batch)
+        logits: Tensor | None = None if out is None else self.state["old"].calibrated(out, "teacher")
         return logits
 
 
