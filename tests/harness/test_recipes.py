@@ -7,6 +7,8 @@ import pytest
 
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.recipes import load_recipe, merged, recipe_names
+from imbcil.harness.request import RunRequest
+from imbcil.harness.resolve import resolve_plans, resolve_recipe
 
 
 def written(path: Path, text: str) -> str:
@@ -58,6 +60,27 @@ def test_the_papers_recipe_for_224_pixels_holds_its_published_numbers():
     assert (train.batch, train.momentum, train.weight_decay) == (128, 0.9, 1e-4)
     assert (large.augment.crop, large.augment.pad, large.augment.flip) == ("resized", 0, True)
     assert (large.data, large.memory, large.preset) == (paper.data, paper.memory, "released")
+
+
+@pytest.mark.parametrize(
+    ("learner", "first", "epochs", "milestones", "decay"),
+    [
+        ("finetune", 200, 80, (40, 70), 2e-4), ("replay", 200, 70, (30, 50), 2e-4), ("icarl", 200, 170, (80, 120), 2e-4),
+        ("lwf", 200, 250, (60, 120, 180, 220), 2e-4), ("ewc", 200, 180, (70, 120, 150), 2e-4),
+        ("bic", 170, 170, (60, 100, 140), 2e-4), ("wa", 200, 170, (60, 100, 140), 2e-4),
+        ("der", 200, 170, (80, 120, 150), 2e-4), ("memo", 200, 170, (80, 120, 150), 2e-4),
+        ("lucir", 160, 160, (80, 120), 5e-4), ("podnet", 160, 160, (), 5e-4), ("foster", 200, 170, (), 5e-4),
+        ("mafdrc", 200, 200, (), 5e-4), ("gradient_reweighting", 200, 170, (80, 120), 2e-4),
+    ],
+)  # fmt: skip
+def test_every_row_of_the_balanced_ladder_has_the_epochs_of_its_code(
+    learner: str, first: int, epochs: int, milestones: tuple[int, ...], decay: float
+):
+    asked = RunRequest(method=(learner,), recipe="pycil", dataset="cifar100")
+    train = resolve_plans(asked, resolve_recipe(asked)[0])[0].learner.cfg.train
+    assert (train.in_first_phase().epochs, train.epochs, train.milestones) == (first, epochs, milestones)
+    assert (train.weight_decay, train.schedule) == (decay, "multistep" if milestones else "cosine")
+    assert train.lr_scale(train.epochs - 1) < 0.11
 
 
 def test_the_smoke_recipe_is_the_papers_at_ten_epochs_a_phase():
