@@ -29,22 +29,24 @@ Key = TypeVar("Key")
 
 
 def build_comparison(collection: Collection, request: Request, reference: str) -> Report:
-    """A table for each set of conditions under which `reference` and another learner share a column.
+    """A table for each set of conditions under which `reference` and another row share a column.
 
-    Raises UnknownName for a reference or a metric that no finished run has, BadInput for two metrics.
+    reference: a learner or, where it was run with several settings, the label of one of its rows, such as
+    `rebll [exponent=0.0]`. Raises UnknownName for a reference or a metric that no finished run has, BadInput for two
+    metrics.
     """
     if len(request.metrics) > 1:
         raise BadInput("--compare takes one --metric, named before looking; ask for others one by one.")
     layout = request.layout
     finished = [run for run in collection.finished if layout is None or layout.takes(run)]
+    groups = by_conditions(finished, layout.conditions_of if layout else conditions_of)
     methods = sorted({run.info.method for run in finished})
-    if reference not in methods:
+    labels = {row_label(key, short_names()) for runs in groups.values() for key in rows_of(runs)}
+    if reference not in labels.union(methods):
         raise UnknownName("learner among the finished runs", reference, methods)
     metrics = {metric for run in finished for metric in run.final}
     tables = []
-    for conditions, runs in by_conditions(
-        finished, layout.conditions_of if layout else conditions_of
-    ).items():
+    for conditions, runs in groups.items():
         metric = request.metrics_for(conditions.label_kind)[0]
         if request.metrics and metric not in metrics:
             raise UnknownName("metric", metric, sorted(metrics))
@@ -59,18 +61,21 @@ def build_comparison(collection: Collection, request: Request, reference: str) -
 
 def _table(conditions: Conditions, runs: Runs, metric: str, reference: str) -> Table | None:
     rows = {key: found for key, found in rows_of(runs).items() if not key.predictor}
-    bases = {key.origin: found for key, found in rows.items() if key.method == reference}
-    if sum(key.method == reference for key in rows) > len(bases):
+    short = short_names()
+    chosen = [key for key in rows if reference in (key.method, row_label(key, short))]
+    bases = {key.origin: rows[key] for key in chosen}
+    if len(chosen) > len(bases):
+        settings = " or ".join(dict.fromkeys(f"{row_label(key, short)!r}" for key in chosen))
         raise BadInput(
-            f"{reference} was run with several settings under {conditions.recipe}; a difference needs one of them. "
-            "Leave out the others with another --store."
+            f"{reference} was run with several settings under {conditions.recipe}; a difference needs one of them: "
+            f"--compare {settings}."
         )
     columns = sorted({column_of(run) for run in runs}, key=column_order)
     found = {
         (key, column): _difference(mine, bases.get(key.origin, ()), column, metric)
         for key, mine in rows.items()
         for column in columns
-        if key.method != reference
+        if key not in chosen
     }
     kept = [column for column in columns if any(found.get((key, column)) for key in rows)]
     if not kept:
@@ -81,7 +86,6 @@ def _table(conditions: Conditions, runs: Runs, metric: str, reference: str) -> T
         _row(key, corrected, slots) for key in rows if any((key, column) in corrected for column in kept)
     )
     tested = sum(difference.p is not None for difference in corrected.values())
-    short = short_names()
     return Table(
         title=captions.title(f"Minus {short.get(reference, reference)}", conditions),
         conditions=conditions,
@@ -93,17 +97,18 @@ def _table(conditions: Conditions, runs: Runs, metric: str, reference: str) -> T
             *difference_sentences(f"minus {reference}", tested),
             captions.conditions_sentence(conditions),
             *captions.data_sentences(kept, _digests(runs), conditions.label_kind),
-            *legend({key.method for key in rows} | {reference}, short),
+            *legend({key.method for key in rows}, short),
         ),
     )
 
 
 def difference_sentences(what: str, tested: int) -> list[str]:
     """How a table of paired differences was made."""
+    differences = f"{tested} difference{'' if tested == 1 else 's'}"
     return [
         f"Each learner {what}, paired over the seeds that both ran: mean ± half-width of the 95 % interval by "
         "Student's t (number of seeds).",
-        f"* p < {SIGNIFICANT} by the paired t-test, Holm-corrected over {tested} differences; "
+        f"* p < {SIGNIFICANT} by the paired t-test, Holm-corrected over {differences}; "
         "one seed has neither interval nor test.",
     ]
 

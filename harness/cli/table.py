@@ -28,7 +28,8 @@ FORMATS = ("terminal", "markdown", "latex", "html", "csv", "json")
 @click.option(
     "--compare",
     metavar="LEARNER",
-    help="Differences from this learner, paired over shared seeds and Holm-corrected.",
+    help="Differences from this learner, or this row (such as 'rebll [exponent=0.0]'), paired over shared seeds and "
+    "Holm-corrected.",
 )
 @click.option(
     "--measured",

@@ -101,8 +101,22 @@ def test_a_reference_that_nobody_ran_and_two_metrics_are_refused(store):
 
 def test_a_reference_with_several_settings_is_refused(store):
     add_run(store, "icarl", 10, settings={"icarl.temperature": 4})
-    with pytest.raises(BadInput, match="several settings"):
+    with pytest.raises(BadInput, match=r"several settings .*'icarl \[temperature=4\]'"):
         comparison(store)
+
+
+def test_settings_of_one_learner_are_compared_by_the_label_of_their_row(tmp_path):
+    store = make_store(tmp_path / "store")
+    for seed in range(3):
+        add_run(store, "rebll", 40 + seed, seed=seed, settings={"rebll.exponent": 0.0})
+        add_run(store, "rebll", 43 + seed + seed / 10, seed=seed, settings={"rebll.exponent": 1.0})
+        add_run(store, "replay", 41 + seed + seed / 5, seed=seed)
+    (table,) = comparison(store, "rebll [exponent=0.0]").tables
+    rows = {row.label: row.cells[0].difference for row in table.rows}
+    assert set(rows) == {"rebll [exponent=1.0]", "replay"}
+    assert rows["rebll [exponent=1.0]"].mean == approx(3.1)
+    raw = stats.ttest_rel([43, 44.1, 45.2], [40, 41, 42]).pvalue
+    assert rows["rebll [exponent=1.0]"].p_holm == approx(2 * raw)
 
 
 def test_without_another_learner_the_report_says_so(tmp_path):
