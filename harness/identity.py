@@ -13,6 +13,7 @@ from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import Part, Plan
 from imbcil.harness.scenario_request import protocol_settings
 from imbcil.protocols.catalogue import LONG_TAIL, split_name
+from imbcil.protocols.imbalance import DEFAULT_RHO
 from imbcil.protocols.orders import names_file
 from imbcil.protocols.scenario import Scenario
 from imbcil.protocols.splits import protocol_rule
@@ -53,6 +54,8 @@ def _one_spelling(protocol: dict[str, Any]) -> dict[str, Any]:
     tailed = name + LONG_TAIL if split_name(name + LONG_TAIL)[1] and not split_name(name)[1] else name
     if protocol["imbalance"] == "exp" and split_name(tailed)[1]:
         written |= {"dataset": tailed, "imbalance": None}
+    if protocol["rho"] == DEFAULT_RHO:
+        written["rho"] = None
     if names_file(protocol["order"]):
         written["order"] = "file"
     elif protocol["order"].startswith("random:"):

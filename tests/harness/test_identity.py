@@ -100,6 +100,7 @@ def test_where_and_how_a_run_is_kept_does_not_change_the_key(change: dict[str, A
         {"imbalance": "exp"},
         {"dataset": "cifar100", "imbalance": "exp"},
         {"memory": "020/class"},
+        {"rho": 100.0},  # the default of every profile
     ],
     ids=str,
 )
