@@ -144,6 +144,7 @@ def describe_run(
         method="+".join(part.name for part in parts),
         learner=plan.learner.name,
         plugins=tuple(part.name for part in plan.plugins),
+        code={part.name: part.version for part in parts},
         seed=seed,
         vary=axes,
         protocol=scenario.settings.protocol,

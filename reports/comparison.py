@@ -20,6 +20,7 @@ from imbcil.reports.grouping import (
 )
 from imbcil.reports.headings import headings
 from imbcil.reports.labels import legend, row_label, row_tags, short_names
+from imbcil.reports.metric_names import unknown_metric
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 from imbcil.reports.plan import Request
 from imbcil.reports.tables import column_order
@@ -49,7 +50,7 @@ def build_comparison(collection: Collection, request: Request, reference: str) -
     for conditions, runs in groups.items():
         metric = request.metrics_for(conditions.label_kind)[0]
         if request.metrics and metric not in metrics:
-            raise UnknownName("metric", metric, sorted(metrics))
+            raise unknown_metric(request.metrics[0], metrics)
         table = _table(conditions, runs, metric, reference)
         if table is not None:
             tables.append(table)

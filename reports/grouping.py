@@ -90,11 +90,19 @@ def by_conditions(
 
 
 def newest_per_seed(runs: Iterable[StoredRun]) -> dict[int, StoredRun]:
-    """One run for each seed of a cell: the one created last (an older one used other versions or devices)."""
-    newest: dict[int, StoredRun] = {}
-    for run in sorted(runs, key=lambda run: (run.info.created_ms, run.info.attempt)):
-        newest[run.info.seed] = run
-    return newest
+    """One run for each seed of a cell: the one created last (an older one used another device, say).
+
+    Seeds that only an older version of the learner's or a plug-in's code has trained are left out: a mean over two
+    versions is the number of neither.
+    """
+    ordered = sorted(runs, key=lambda run: (run.info.created_ms, run.info.attempt))
+    current = next((run.info.code for run in reversed(ordered) if run.info.code), {})
+    return {run.info.seed: run for run in ordered if run.info.code in ({}, current)}  # {}: not written down
+
+
+def seeds_of_older_code(runs: Sequence[StoredRun]) -> set[int]:
+    """Seeds of a cell that only older code has trained: those that `newest_per_seed` leaves out."""
+    return {run.info.seed for run in runs} - newest_per_seed(runs).keys()
 
 
 def rows_of(runs: Sequence[StoredRun]) -> dict[RowKey, list[StoredRun]]:

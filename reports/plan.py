@@ -10,6 +10,7 @@ from imbcil.harness.base.errors import UnknownName
 from imbcil.harness.base.yaml_files import parse_yaml
 from imbcil.reports.collect import StoredRun
 from imbcil.reports.grouping import ColumnKey, Conditions, conditions_of
+from imbcil.reports.metric_names import full_name
 
 FOLDER = "imbcil.reports.layouts"
 NO_LAYOUTS = ("labels.yaml",)
@@ -165,8 +166,3 @@ def _layout_file(name: str) -> Mapping[str, Any]:
     if name not in layout_names():
         raise UnknownName("table layout", name, layout_names())
     return parse_yaml(files(FOLDER).joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
-
-
-def full_name(metric: str) -> str:
-    """`avg_acc_total` and `final/avg_acc_total` are the same metric."""
-    return metric if metric.startswith("final/") else f"final/{metric}"

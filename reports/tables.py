@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from imbcil.harness.base.errors import UnknownName
 from imbcil.reports import captions
 from imbcil.reports.aggregate import Summary, summarise
 from imbcil.reports.collect import Collection, StoredRun
@@ -16,11 +15,13 @@ from imbcil.reports.grouping import (
     conditions_of,
     newest_per_seed,
     rows_of,
+    seeds_of_older_code,
 )
 from imbcil.reports.headings import headings
 from imbcil.reports.labels import legend, row_label, row_tags, short_names
+from imbcil.reports.metric_names import full_name, unknown_metric
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
-from imbcil.reports.plan import MULTI_LABEL, SINGLE_LABEL, Layout, Request
+from imbcil.reports.plan import Layout, Request
 from imbcil.reports.printed import PublishedRow, published_rows
 from imbcil.reports.printed_rows import agreement_rows, attach_printed_rows
 from imbcil.reports.ranking import needed_slots, with_marks
@@ -75,7 +76,7 @@ def _build(group: _Group) -> Table:
         headings=headings(columns),
         rows=tuple(shown),
         caption=tuple(_caption(group, slots, shown, printed)),
-        notes=tuple(_replaced_notes(group)),
+        notes=(*_replaced_notes(group), *_older_code_notes(group)),
     )
 
 
@@ -256,8 +257,23 @@ def _replaced_notes(group: _Group) -> list[str]:
     ]
 
 
+def _older_code_notes(group: _Group) -> list[str]:
+    """Which seeds a cell lacks because its learner's code has changed since."""
+    said = []
+    for key, runs in rows_of(group.runs).items():
+        for column in dict.fromkeys(column_of(run) for run in runs if not key.predictor):
+            here = [run for run in runs if column_of(run) == column]
+            if seeds := sorted(seeds_of_older_code(here)):
+                said.append(
+                    f"{row_label(key, short_names())}, {column.column} of {column.dataset}: seed{'s' if len(seeds) > 1 else ''} "
+                    f"{', '.join(map(str, seeds))} left out, trained by an older version of its code; the same command "
+                    "with them trains them again."
+                )
+    return said
+
+
 def _require_known(request: Request, runs: Sequence[StoredRun]) -> None:
     known = {metric for run in runs for metric in run.final}
-    for metric in request.metrics and request.metrics_for("single"):
-        if runs and metric not in known:
-            raise UnknownName("metric", metric, sorted(known | set(SINGLE_LABEL) | set(MULTI_LABEL)))
+    for metric in request.metrics:
+        if runs and full_name(metric) not in known:
+            raise unknown_metric(metric, known)

@@ -26,6 +26,7 @@ class RunInfo(Frozen):
     method: str  # "podnet+two_stage", as written
     learner: str
     plugins: tuple[str, ...] = ()
+    code: dict[str, str] = {}  # version of learner and plug-ins by name; a user's file by its hash
     seed: int
     vary: tuple[str, ...] = ("model",)  # what the seed changes
     protocol: str  # "lfs"

@@ -62,6 +62,8 @@ def group_of(truth: Truth, store_id: str) -> str:
         "config": {key: value for key, value in truth.config.items() if key not in OPERATIONAL},
         "store": store_id,
     }
+    if info.code:  # seeds of two versions have no mean in common
+        identity["code"] = info.code
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -64,7 +64,7 @@ def test_a_store_without_finished_runs_says_how_to_start_one(cli, tmp_path):
     ("arguments", "said"),
     [
         (["--store", "nowhere"], "There is no store at"),
-        (["--metric", "avg_acc_totl"], "did you mean final/avg_acc_total"),
+        (["--metric", "avg_acc_totl"], "did you mean avg_acc_total"),
         (["postr"], "did you mean poster"),
         (["--format", "word"], "'word' is not one of"),
         (["--out", "no/such/folder/t.md"], "Cannot write --out"),

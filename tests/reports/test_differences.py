@@ -95,7 +95,7 @@ def test_a_reference_that_nobody_ran_and_two_metrics_are_refused(store):
         comparison(store, "icrl")
     with pytest.raises(BadInput, match="one --metric"):
         comparison(store, metrics=("last_acc_total", "avg_acc_total"))
-    with pytest.raises(UnknownName, match="did you mean final/last_acc_total"):
+    with pytest.raises(UnknownName, match="did you mean last_acc_total"):
         comparison(store, metrics=("last_acc_totl",))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fake_runs import add_run, make_store
 
-from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.reports.collect import collect
 from imbcil.reports.plan import Request, load_layout
 from imbcil.reports.tables import build_report
@@ -117,6 +117,24 @@ def test_the_newest_of_two_runs_of_one_seed_counts_and_the_other_is_owned_up_to(
     table = only_table(store)
     assert texts(table)["icarl"] == ["40.00 (1)"]
     assert table.notes == ("1 older run of the same cell and seed left out: the newest counts.",)
+
+
+def test_seeds_that_older_code_trained_are_not_averaged_with_those_of_newer_code(store):
+    for seed in range(3):
+        add_run(store, "mine", 10, seed=seed, created_ms=seed, code={"mine": "sha256:old"})
+    add_run(store, "mine", 40, seed=0, created_ms=7, code={"mine": "sha256:new"})
+    table = only_table(store)
+    assert texts(table)["mine"] == ["40.00 (1)"]
+    assert table.notes[-1] == (
+        "mine, lfs-10 of cifar100-lt: seeds 1, 2 left out, trained by an older version of its code; the same command "
+        "with them trains them again."
+    )
+
+
+def test_runs_from_before_versions_were_written_down_still_count(store):
+    add_run(store, "mine", 20, seed=0, created_ms=1)
+    add_run(store, "mine", 40, seed=1, created_ms=2, code={"mine": "1"})
+    assert texts(only_table(store))["mine"] == ["30.00 ± 14.14 (2)"]
 
 
 def test_a_mean_is_not_taken_over_the_seeds_that_happen_to_have_the_metric(store):
@@ -342,8 +360,26 @@ def test_unknown_layouts_and_metrics_are_refused_with_the_nearest_known_one(stor
     with pytest.raises(UnknownName, match="did you mean poster"):
         load_layout("postr")
     add_run(store)
-    with pytest.raises(UnknownName, match="did you mean final/last_acc_total"):
-        report(store, metrics=("last_acc_totl",))
+    for typed in ("last_acc_totl", "final/last_acc_totl", "phase/last_acc_totl"):
+        with pytest.raises(UnknownName, match="called 'last_acc_totl'; did you mean last_acc_total"):
+            report(store, metrics=(typed,))
+
+
+@pytest.mark.parametrize("typed", ["phase/acc_total", "acc_total", "final/acc_total"])
+def test_a_metric_of_a_phase_is_answered_with_the_numbers_of_a_run_that_follow_from_it(store, typed):
+    add_run(store)
+    with pytest.raises(
+        BadInput, match=f"^{typed} is measured after every phase.*avg_acc_total .*last_acc_total "
+    ):
+        report(store, metrics=(typed,))
+
+
+def test_a_metric_of_a_phase_without_a_mean_is_answered_with_its_last_value_and_costs_with_their_place(store):
+    add_run(store, metrics=[{"phase/acc_total": 1}, {"phase/acc_total": 1, "phase/fc/acc_old": 2}])
+    with pytest.raises(BadInput, match=r"run: ask for fc/last_acc_old \(its value after the last one\)\.$"):
+        report(store, metrics=("phase/fc/acc_old",))
+    with pytest.raises(BadInput, match=r"cost/train_s is in no table; it stands in each run's phases\.jsonl"):
+        report(store, metrics=("cost/train_s",))
 
 
 def test_the_caption_names_metric_average_recipe_preset_precision_memory_digest_and_what_seeds_vary(store):

@@ -156,6 +156,7 @@ def test_the_newest_finished_attempt_of_a_seed_counts(store: Store, tracker: Tra
         {"order": "ordered"},
         {"recipe": "paper"},
         {"preset": "released"},
+        {"code": {"icarl": "2"}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
