@@ -144,8 +144,15 @@ READABLE = {
 
 def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
     """The error for a dataset that is neither catalogued nor imported."""
-    base = split_name(name)[0]
-    return UnknownName("dataset", base, sorted({*catalogue(), *imported}))
+    base, tailed = split_name(name)
+    known = {*catalogue(), *imported}
+    tails = [] if tailed else [each + LONG_TAIL for each in known if _may_be_tailed(each)]
+    return UnknownName("dataset", base, sorted(known), sorted(tails))
+
+
+def _may_be_tailed(name: str) -> bool:
+    entry = catalogue().get(name)
+    return not name.endswith(LONG_TAIL) and (entry is None or entry.label_kind == "single")
 
 
 def default_recipe(

@@ -143,10 +143,13 @@ def _write_record(folder: Path, kind: Kind, path: Path, source: Source, faults: 
         raise RunStopped(f"Cannot write {folder / SOURCE_FILE}; free space or set IMBCIL_DATA.") from None
 
 
-def peek_dataset(name: str, root: Path | None, say: Say, size: int | None = None) -> CachedDataset | None:
+def peek_dataset(
+    name: str, root: Path | None, say: Say, size: int | None = None, *, mended: bool = False
+) -> CachedDataset | None:
     """The dataset if its cache is there and sound; None otherwise. Decodes nothing.
 
-    Raises UnknownName for what cannot be a dataset's name.
+    mended: a damaged cache is made again next, and that will be said then. Raises UnknownName for what cannot be
+    a dataset's name.
     """
     name = _images_name(name)
     if not is_plain_name(name):
@@ -159,7 +162,8 @@ def peek_dataset(name: str, root: Path | None, say: Say, size: int | None = None
     try:
         cached = open_cache(target)
     except DamagedCache as error:
-        say(f"The cache of {name} is damaged ({error}).")
+        if not mended:
+            say(f"The cache of {name} is damaged ({error}).")
         return None
     return check_cache(cached, say) if cached.suspect else cached
 
@@ -170,7 +174,7 @@ def open_dataset(name: str, root: Path | None, say: Say, size: int | None = None
     size: side in pixels of the stored images (None: the dataset's own). Raises MissingData that says what is
     wanted, UnknownName for a name that means nothing.
     """
-    cached = peek_dataset(name, root, say, size)
+    cached = peek_dataset(name, root, say, size, mended=True)
     if cached is not None:
         return cached
     name = _images_name(name)

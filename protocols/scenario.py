@@ -23,7 +23,7 @@ from imbcil.protocols.catalogue import (
 )
 from imbcil.protocols.datasets.source import Images, Say
 from imbcil.protocols.imbalance import profile_text
-from imbcil.protocols.library import decode_rows, missing_images, open_dataset, peek_dataset
+from imbcil.protocols.library import decode_rows, open_dataset, peek_dataset
 from imbcil.protocols.settings import ProtocolSettings
 from imbcil.protocols.splits import column_name, protocol_rule
 
@@ -85,15 +85,16 @@ def build_scenario(
     """Apply a protocol to a dataset.
 
     need_images: raise MissingData where the images are not on this machine; without it, sizes then come from
-    the catalogue's counts, `images`, `digest` and `family` are None, and row numbers count an imagined
-    listing in label order. say: takes one line of text at a time (default: stderr). Raises BadInput and
+    the catalogue's counts (where it has them), `images`, `digest` and `family` are None, and row numbers count an
+    imagined listing in label order. say: takes one line of text at a time (default: stderr). Raises BadInput and
     UnknownName for settings that cannot be met.
     """
     say = say or _to_stderr
     name = split_name(settings.dataset)[0]
     entry = catalogue().get(name)
     size = settings.data.resize or settings.data.size
-    cached = (open_dataset if need_images else peek_dataset)(name, data_root, say, size)
+    counted = entry is not None and entry.train_per_class > 0  # sizes are known without any file
+    cached = (peek_dataset if counted and not need_images else open_dataset)(name, data_root, say, size)
     if cached is not None:
         splits = cached.splits
         labels = DatasetLabels(
@@ -103,10 +104,9 @@ def build_scenario(
             splits["train"].targets,
             splits["test"].targets,
         )
-    elif entry is not None and entry.train_per_class:
-        labels = DatasetLabels.from_counts(entry)
     else:
-        raise missing_images(name, data_root)
+        assert entry is not None  # what is merely peeked at is counted
+        labels = DatasetLabels.from_counts(entry)
     _check_label_kind(settings, name, labels)
     arranged = (arrange if labels.train_codes is None else arrange_multi)(settings, entry, labels)
     if cached is not None:

@@ -19,10 +19,10 @@ class NotDefined(BadInput):
 
 
 class UnknownName(BadInput):
-    """A name that nothing answers to; the message suggests the nearest known ones."""
+    """A name that nothing answers to; the message suggests the nearest known ones, or of other `forms` of them."""
 
-    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"There is no {kind} called {name!r}; {did_you_mean(name, known)}.")
+    def __init__(self, kind: str, name: str, known: Sequence[str], forms: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no {kind} called {name!r}; {did_you_mean(name, known, forms)}.")
 
 
 class MissingData(BadInput):
@@ -39,9 +39,11 @@ class RunStopped(ImbcilError):
     exit_code = 1
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The end of an error's sentence: the nearest known names, or all of them when none is near."""
-    close = get_close_matches(name, known, n=2)
+def did_you_mean(name: str, known: Sequence[str], forms: Sequence[str] = ()) -> str:
+    """The end of an error's sentence: the nearest of `known` and `forms`, whatever their case, or all that are known
+    when none is near."""
+    folded = {each.casefold(): each for each in (*forms, *known)}
+    close = get_close_matches(name.casefold(), folded, n=2)
     if close:
-        return f"did you mean {' or '.join(close)}"
+        return f"did you mean {' or '.join(folded[match] for match in close)}"
     return f"known: {', '.join(known)}" if known else "none are known"

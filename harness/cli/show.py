@@ -48,10 +48,10 @@ def show_protocol(pairs: tuple[str, ...], seed: int, as_json: bool, out: Path | 
 
     request = build_request(flags, None, pairs)
     recipe, said = resolve_recipe(request)
-    for line in said:
-        _say(line)
     settings = protocol_settings(request, recipe, seed)
     scenario = preview_scenario(settings, data_root=resolved_root(request.data_root), say=_say)
+    for line in said:  # once there is something to show
+        _say(line)
     if out is not None:
         from imbcil.protocols.drawing import draw_scenario
 

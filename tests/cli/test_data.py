@@ -82,6 +82,8 @@ def test_the_list_says_what_is_here_and_where_it_came_from(cli: Cli, arrays: Pat
         (["import", "mine", "--from", "."], "needs the folders train/CLASS/ and test/CLASS/"),
         (["import", "mine"], "--from"),
         (["check", "cifar1000"], "did you mean cifar100"),
+        (["check", "cifar100lt"], "did you mean cifar100-lt"),
+        (["check", "CIFAR100"], "did you mean cifar100"),
         (["check", "cifar100"], "there is nothing to check"),
         (["download", "glyphs100"], "is rendered on first use"),
         (["download", "imagenet"], "cannot be downloaded"),

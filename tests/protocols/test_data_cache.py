@@ -16,7 +16,7 @@ from imbcil.protocols import cache_build, decoding, library
 from imbcil.protocols.cache import cache_key, open_cache
 from imbcil.protocols.inventory import check_datasets
 from imbcil.protocols.library import import_dataset
-from imbcil.protocols.scenario import Scenario
+from imbcil.protocols.scenario import Scenario, preview_scenario
 
 ScenarioOf = Callable[..., Scenario]
 
@@ -52,10 +52,21 @@ def test_a_damaged_file_is_noticed_said_and_mended(
     assert built.digest == digest
     assert built.images is not None
     assert np.array_equal(built.images.train, small_arrays()["x_train"])
-    assert any("damaged" in line for line in said)
+    assert len([line for line in said if "damaged" in line]) == 1
     said.clear()
     scenario_of()
     assert said == []
+
+
+def test_sizes_of_imported_data_are_shown_even_where_the_cache_is_damaged(
+    import_small: Callable, scenario_of: ScenarioOf, root: Path, said: list[str]
+) -> None:
+    folder, built = import_small().folder, scenario_of()
+    edit(folder / "meta.json", cut_in_half)
+    seen = preview_scenario(built.settings, data_root=root, say=said.append)
+    assert [len(phase.train) for phase in seen.phases] == [len(phase.train) for phase in built.phases]
+    assert seen.digest is None  # no image was decoded to look at sizes
+    assert scenario_of().digest == built.digest
 
 
 def test_a_missing_file_of_the_cache_is_made_again(import_small: Callable, scenario_of: ScenarioOf) -> None:
