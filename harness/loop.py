@@ -142,9 +142,21 @@ def epoch_plan(run: StageContext, epoch: int) -> list[Rows]:
     generator = run.learner.tools.gen("order", *run.key[1:], epoch)
     sampler = run.stage.sampler.at(epoch / max(run.stage.optim.epochs, 1))
     plan = sampler.plan(run.pool, run.stage.optim.batch, generator)
-    if any(isinstance(module, nn.BatchNorm1d) for module in run.learner.net.modules()):
-        return without_single_rows(plan)
-    return plan
+    lonely = len(plan) > 1 and len(plan[-1].rows) == 1
+    return without_single_rows(plan) if lonely and refuses_one_row(run.learner.net, run.bank) else plan
+
+
+def refuses_one_row(net: nn.Module, bank: ImageBank) -> bool:
+    """Whether training cannot take a batch of one image: a batch norm would have one value a channel, in a head or
+    where the images are so small that a map has shrunk to one pixel."""
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if any(isinstance(norm, nn.BatchNorm1d) for norm in norms):
+        return True
+    if not norms:
+        return False
+    with torch.no_grad(), evaluation_mode(net):
+        maps = net(torch.zeros(1, 3, bank.size, bank.size, device=bank.device)).maps
+    return any(each.shape[-2:].numel() == 1 for each in maps)
 
 
 def training_batch(run: StageContext, rows: Rows, epoch: int, step: int, steps: int, counts: Tensor) -> Batch:
