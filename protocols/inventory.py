@@ -10,7 +10,7 @@ from imbcil.protocols.cache_build import check_cache
 from imbcil.protocols.catalogue import catalogue, dataset_names, unknown_dataset
 from imbcil.protocols.datasets.source import Say
 from imbcil.protocols.library import read_record
-from imbcil.protocols.places import data_root, dataset_folder, imported_names
+from imbcil.protocols.places import SOURCE_FILE, data_root, dataset_folder, imported_names
 
 
 def inventory(root: Path | None) -> list[dict[str, Any]]:
@@ -20,7 +20,11 @@ def inventory(root: Path | None) -> list[dict[str, Any]]:
 
 def _item(name: str, root: Path | None) -> dict[str, Any]:
     entry = catalogue().get(name)
-    record = read_record(dataset_folder(entry.images_of if entry and entry.images_of else name, root))
+    damaged = False
+    try:
+        record = read_record(dataset_folder(entry.images_of if entry and entry.images_of else name, root))
+    except BadInput:  # the others are listed all the same
+        record, damaged = None, True
     caches = (
         []
         if record is None
@@ -29,6 +33,8 @@ def _item(name: str, root: Path | None) -> dict[str, Any]:
     state = (
         "rendered on first use"
         if entry is not None and entry.embedded
+        else f"{SOURCE_FILE} is damaged: import it again"
+        if damaged
         else "not here"
         if record is None
         else "imported"
@@ -91,11 +97,11 @@ def check_datasets(names: Sequence[str], root: Path | None, say: Say) -> Iterato
             raise unknown_dataset(name, imported_names(root))
     found = False
     for name in names or known:
-        for line in _check_dataset(name, root, say):
-            found = True
-            yield line
-        if names and not found:
+        lines = list(_check_dataset(name, root, say))
+        if names and not lines:
             raise BadInput(f"{name} has no decoded images in {data_root(root)}; there is nothing to check.")
+        found = found or bool(lines)
+        yield from lines
     if not found:
         yield f"Nothing is decoded in {data_root(root)}."
 

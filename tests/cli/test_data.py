@@ -71,6 +71,25 @@ def test_the_list_says_what_is_here_and_where_it_came_from(cli: Cli, arrays: Pat
     assert len({line.find("state") for line in text.splitlines()[:1]}) == 1
 
 
+def test_one_damaged_record_does_not_hide_the_other_datasets(cli: Cli, arrays: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("mine", "yours"):
+        cli("data", "import", name, "--from", arrays, "--data-root", root)
+    (root / "mine" / "source.json").write_text("{")
+    done = cli("data", "list", "--data-root", root)
+    assert done.returncode == 0
+    states = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "source.json is damaged: import it again" in states["mine"]
+    assert f"imported from {arrays}" in states["yours"]
+
+
+def test_each_dataset_named_to_the_check_has_to_be_there(cli: Cli, arrays: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    cli("data", "import", "mine", "--from", arrays, "--data-root", root)
+    done = cli("data", "check", "mine", "cifar100", "--data-root", root)
+    assert "cifar100 has no decoded images" in refused(done)
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
