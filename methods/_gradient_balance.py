@@ -95,13 +95,14 @@ def balance(accumulated: Tensor, n_old: int, attenuation: float, switches: Switc
     alpha_j = min Phi / Phi_j within old and within new classes; a class with Phi = 0 is left out of the minimum
     and keeps 1. r is min(1, R) for old and min(1, R exp(-gamma rho)) for new classes, R = mean Phi of new over old.
     """
-    sides = [accumulated[:n_old], accumulated[n_old:]] if switches.decoupling and n_old else [accumulated]
+    two = switches.decoupling and 0 < n_old < len(accumulated)
+    sides = [accumulated[:n_old], accumulated[n_old:]] if two else [accumulated]
     alpha = (
         torch.cat([_smallest_over(side) for side in sides])
         if switches.alpha
         else torch.ones_like(accumulated)
     )
-    if not switches.ratio or not n_old:
+    if not switches.ratio or n_old in (0, len(accumulated)):  # one side alone
         return Ratios(alpha, torch.ones_like(accumulated))
     old, new = accumulated[:n_old].mean(), accumulated[n_old:].mean()
     r_old = _quotient(new, old)
@@ -140,6 +141,7 @@ def head_update(
 ) -> HeadUpdate:  # fmt: skip
     """Both losses' head gradients in closed form, dL/dW = (dL/dz)^T h, and rebalanced: no backward pass, no loop
     over classes, nothing read back from the device. Shapes as in `head_gradients`."""
+    class_counts = class_counts.to(logits.dtype)  # whole numbers would be divided in float32
     adjusted = logits + log_prior(class_counts) if switches.prior else logits
     ce = (adjusted.softmax(dim=1) - F.one_hot(targets, logits.shape[1])) / len(targets)
     ce_weight, ce_bias = ce.T @ features, ce.sum(dim=0)
@@ -151,7 +153,7 @@ def head_update(
     beta = torch.full((), strength, dtype=logits.dtype, device=logits.device)
     if teacher_logits is None or not n_old or switches.distillation == "none":
         return HeadUpdate(weight, bias, ce_weight, ce_bias, accumulated, ratios, beta)
-    lost = torch.zeros(n_old, dtype=logits.dtype, device=logits.device) if lost is None else lost
+    lost = logits.new_zeros(n_old) if lost is None else lost.to(logits.dtype)
     kd = _distillation_gradient(logits[:, :n_old], teacher_logits, lost, switches)
     kd_weight, kd_bias = kd.T @ features, kd.sum(dim=0)
     if switches.beta:
@@ -185,7 +187,8 @@ def head_gradients(
 
     features [B, D], raw logits [B, K], targets [B]; class_counts [K], rows of the pool; the n_old classes come
     first; accumulated [K], Phi before this step (the returned one includes it); teacher_logits [B, n_old] and
-    lost [n_old] images for the beta-scaled distillation; n_seen, n_new: images behind the attenuation.
+    lost [n_old] images for the beta-scaled distillation (None: no data lost, plain distillation); n_seen, n_new:
+    images behind the attenuation. Counts may be whole numbers; all is computed in the precision of the logits.
     """
     switches = Switches(temperature=temperature, gamma=gamma)
     update = head_update(

@@ -185,6 +185,30 @@ def test_head_gradients_equal_autograd_in_the_first_phase() -> None:
         assert torch.allclose(mine, theirs, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32], ids=str)
+def test_head_gradients_take_counts_of_any_kind_in_the_precision_of_the_logits(kind: torch.dtype) -> None:
+    case = Case(n_old=5)
+    found = head_gradients(
+        case.features, case.logits.detach(), case.targets, case.counts.to(kind), 5, case.phi,
+        teacher_logits=case.teacher, lost=case.lost.to(kind), n_seen=590, n_new=1082,
+    )  # fmt: skip
+    for mine, theirs in zip(found, case.autograd(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_old", [1, 8, 9])
+def test_head_gradients_are_finite_with_one_class_on_a_side_or_none_and_a_class_without_images(
+    n_old: int,
+) -> None:
+    case = Case(n_old=n_old)
+    case.counts[-1] = 0
+    found = head_gradients(
+        case.features, case.logits.detach(), case.targets.clamp(max=7), case.counts, n_old, 0 * case.phi,
+        teacher_logits=case.teacher, lost=None, n_seen=590, n_new=0,
+    )  # fmt: skip
+    assert all(bool(torch.isfinite(each).all()) for each in found)
+
+
 def test_the_plain_part_is_what_backpropagation_leaves_in_the_head() -> None:
     case = Case(n_old=4)
     total = F.cross_entropy(case.logits + log_prior(case.counts), case.targets)
