@@ -147,6 +147,17 @@ def test_a_correlation_with_equal_counts_is_left_out():
     assert "phase/forgetting_count_corr" not in found
 
 
+def test_equal_losses_share_their_rank_whatever_rounding_makes_of_their_difference():
+    """Seven test images a class: from 2/7 to 1/7 and from 3/7 to 2/7 is the same loss."""
+    before, after = np.array([2, 3, 5]), np.array([1, 2, 2])
+    labels = np.repeat(np.arange(4), 7)
+    right = np.concatenate([np.arange(7) < n for n in (*after, 7)])
+    scores = np.eye(4, dtype=np.float32)[np.where(right, labels, 3)]
+    history = np.array([[*(100 * before / 7), np.nan]])
+    found = phase_metrics({"fc": scores}, labels, np.array([0, 0, 0, 1]), np.array([10, 300, 50, 7]), history)
+    assert found["phase/forgetting_count_corr"] == approx(0)  # ranks 1.5, 1.5, 3 against 1, 3, 2
+
+
 def test_other_predictors_have_keys_of_their_own():
     scores, labels, phases, counts, history = drawn(FIVES, 2)
     both = phase_metrics({"nme": scores, "fc": -scores}, labels, phases, counts, history)
