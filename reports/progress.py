@@ -49,12 +49,16 @@ def progress_record(run: StoredRun) -> dict[str, object]:
 
 
 def print_progress(runs: Sequence[StoredRun], where: Path) -> None:
-    """The table, its legend and the count of each state, on standard output."""
+    """The table, why runs failed or stopped, its legend and the count of each state, on standard output."""
     console = Console(highlight=False)
     if not runs:
         console.print(Text(f"No run in {where} yet."))
         return
     console.print(progress_table(runs, console.width))
+    for run in _in_order(runs):
+        if run.state in ("failed", "stopped") and run.reason:
+            said = f"{_short_key(run)} {run.state}: {' '.join(run.reason.split())}"
+            console.print(Text(said, style=STYLES[run.state]), soft_wrap=True)
     counts = [f"{sum(run.state == state for run in runs)} {state}" for state in STATES]
     shown = ", ".join(text for text in counts if not text.startswith("0 "))
     names = " or ".join(dict.fromkeys(_headline(run).removeprefix("final/") for run in runs))
@@ -70,7 +74,7 @@ def progress_table(runs: Sequence[StoredRun], width: int) -> Table:
     for name in ("seed", "phase", "final"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
-    for run in sorted(runs, key=lambda run: (run.state == "finished", run.info.created_ms, run.info.run_key)):
+    for run in _in_order(runs):
         info = run.info
         scenario = f"{info.column} {info.dataset}{' (embedded)' if info.embedded else ''}"
         recipe = f"{info.recipe}{' (reduced)' if info.reduced else ''}, {info.preset}"
@@ -81,7 +85,7 @@ def progress_table(runs: Sequence[StoredRun], width: int) -> Table:
             Text(str(info.seed)),
             Text(f"{len(run.phases)} of {len(info.phases)}"),
             Text(_final(run)),
-            Text(_state(run), style=STYLES[run.state]),
+            Text(STATES[run.state], style=STYLES[run.state]),
         )
     return table
 
@@ -101,8 +105,6 @@ def _headline(run: StoredRun) -> str:
     return (MULTI_LABEL if run.info.label_kind == "multi" else SINGLE_LABEL)[0]
 
 
-def _state(run: StoredRun) -> str:
-    said = STATES[run.state]
-    if run.state in ("failed", "stopped") and run.reason:
-        return f"{said} ({' '.join(run.reason.split())})"
-    return said
+def _in_order(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Unfinished runs first, then by age."""
+    return sorted(runs, key=lambda run: (run.state == "finished", run.info.created_ms, run.info.run_key))

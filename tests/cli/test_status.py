@@ -27,9 +27,18 @@ def test_every_state_is_told_apart(cli, store):
     }
     assert listed["icarl"]["final"]["final/avg_acc_task_mean"] == 30
     assert (listed["wa"]["phases_done"], listed["wa"]["phases"]) == (1, 2)
-    assert "failed (loss is NaN in phase 1)" in shown
+    assert "failed: loss is NaN in phase 1 " in shown
     assert "the same command continues it" in shown
     assert "1 finished, 1 running, 1 stopped, 1 failed" in shown
+
+
+def test_why_a_run_failed_is_one_line_below_the_table_and_not_folded_into_a_column(cli, store):
+    reason = (
+        "Cannot write a checkpoint to /somewhere: No space left on device. Free space, then run it again."
+    )
+    add_run(store, "joint", 30, status="failed", reason=reason, done=1)
+    lines = cli("status", env={"COLUMNS": "80"}).stdout.splitlines()
+    assert [line for line in lines if reason in line and "failed: " in line]
 
 
 def test_a_run_that_is_not_finished_has_no_final_number(cli, store):
