@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from imbcil.harness.base.errors import BadInput, UnknownName
-from imbcil.harness.base.packages import brought
-from imbcil.protocols.settings import ProtocolSettings
+from imbcil.harness.base.installed import installed
+
+if TYPE_CHECKING:
+    from imbcil.protocols.settings import ProtocolSettings
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def protocol_names() -> list[str]:
 
 def _all_rules() -> dict[str, ProtocolRule]:
     rules = dict(RULES)
-    for entry in brought("imbcil.protocols"):
+    for entry in installed("imbcil.protocols"):
         if entry.name not in rules:
             rules[entry.name] = entry.load()
     return rules
@@ -95,7 +98,7 @@ def equal_parts(total: int, parts: int) -> tuple[int, ...]:
     return tuple(share + (index < rest) for index in range(parts))
 
 
-def phase_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+def phase_sizes(settings: "ProtocolSettings", n_classes: int) -> tuple[int, ...]:
     """Classes per phase, in order; they sum to `n_classes`. Raises BadInput for an impossible split."""
     rule = protocol_rule(settings.protocol)
     if rule.one_phase:
@@ -114,7 +117,7 @@ def phase_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
     return head + equal_parts(rest, rule.n_tasks if settings.n_tasks is None else settings.n_tasks)
 
 
-def _one_phase(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+def _one_phase(settings: "ProtocolSettings", n_classes: int) -> tuple[int, ...]:
     for key in ("n_tasks", "base", "step", "sizes"):
         if getattr(settings, key) not in (None, 1 if key == "n_tasks" else None):
             raise BadInput(
@@ -123,7 +126,7 @@ def _one_phase(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
     return (n_classes,)
 
 
-def _explicit_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ...]:
+def _explicit_sizes(settings: "ProtocolSettings", n_classes: int) -> tuple[int, ...]:
     sizes = settings.sizes or ()
     for key in ("n_tasks", "base", "step"):
         if getattr(settings, key) is not None:
@@ -137,7 +140,7 @@ def _explicit_sizes(settings: ProtocolSettings, n_classes: int) -> tuple[int, ..
     return sizes
 
 
-def _steps(settings: ProtocolSettings, rest: int) -> tuple[int, ...]:
+def _steps(settings: "ProtocolSettings", rest: int) -> tuple[int, ...]:
     step = settings.step or 0
     if settings.n_tasks is not None:
         raise BadInput("step and n_tasks both say how classes are split; give one of them.")
@@ -147,7 +150,7 @@ def _steps(settings: ProtocolSettings, rest: int) -> tuple[int, ...]:
     return (step,) * full + ((last,) if last else ())
 
 
-def column_name(settings: ProtocolSettings, sizes: tuple[int, ...]) -> str:
+def column_name(settings: "ProtocolSettings", sizes: tuple[int, ...]) -> str:
     """How tables call the split: `lfs-10`, `lfh-5`, `mlcil-B10-C2`, and `sizes-50-5x10` for a free one."""
     if protocol_rule(settings.protocol).label_kind == "multi":
         return f"{settings.protocol}-{_base_and_step(sizes)}"

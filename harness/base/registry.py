@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
@@ -19,7 +20,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from imbcil.harness.base.errors import BadInput, UnknownName
-from imbcil.harness.base.packages import brought
+from imbcil.harness.base.installed import installed
 
 Kind = Literal["learner", "plugin"]
 Origin = Literal["built-in", "package", "file"]
@@ -58,12 +59,12 @@ def plugin_names() -> list[str]:
 
 def entry_point_names(group: str) -> list[str]:
     """Names that installed packages register under a group such as `imbcil.datasets`; imports nothing."""
-    return sorted({entry.name for entry in brought(group)})
+    return sorted({entry.name for entry in installed(group)})
 
 
 def load_entry_point(group: str, name: str) -> Any:
     """The object that an installed package registers as `name`. Raises UnknownName, or BadInput if it breaks."""
-    found = [entry for entry in brought(group) if entry.name == name]
+    found = [entry for entry in installed(group) if entry.name == name]
     if not found:
         raise UnknownName(group.removeprefix("imbcil.").removesuffix("s"), name, entry_point_names(group))
     return _loaded_entry(found[0])
@@ -129,17 +130,14 @@ def plugin_version(name: str) -> str:
 def find_source(kind: Kind, name: str) -> Source:
     """Where `name` comes from. Raises UnknownName, or BadInput for a path that is no readable file."""
     if not is_path(name):
-        if (source := _built_in(kind).get(name)) is not None:  # spares the scan of all installed packages
-            return source
-        sources = _sources(kind)
+        own = _built_in(kind)
+        sources = own if name in own else _sources(kind)
         if name not in sources:
             raise UnknownName(_word(kind), name, sorted(sources))
         return sources[name]
     path = Path(name).expanduser().absolute()
     if not path.is_file():
-        raise BadInput(
-            f"There is no file {name}; --method takes a name of `imbcil-bench list` or a Python file."
-        )
+        raise BadInput(f"There is no file {name}; --method takes a name of `imbcil-bench list` or a file.")
     if path.suffix != ".py":
         raise BadInput(f"{name} is no Python file; a {_word(kind)} joins by a path that ends in .py.")
     return Source(kind, path.stem, "file", path, str(path))
@@ -150,10 +148,11 @@ def find_source(kind: Kind, name: str) -> Source:
 
 def _sources(kind: Kind) -> dict[str, Source]:
     """All registered ones by name; a built-in name wins over a package's."""
-    found = {entry.name: _package_source(kind, entry) for entry in brought(f"imbcil.{kind}s")}
+    found = {entry.name: _package_source(kind, entry) for entry in installed(f"imbcil.{kind}s")}
     return {**found, **_built_in(kind)}
 
 
+@lru_cache(maxsize=2)
 def _built_in(kind: Kind) -> dict[str, Source]:
     return {source.name: source for source in _files(kind)}
 
