@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from imbcil.harness.base.config import Frozen, validated
-from imbcil.harness.base.errors import UnknownName
+from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.yaml_files import parse_shipped_yaml
 
 LONG_TAIL = "-lt"
@@ -142,9 +142,11 @@ READABLE = {
 """Datasets that papers name and that a general reader takes, by name: what to do."""
 
 
-def unknown_dataset(name: str, imported: list[str]) -> UnknownName:
+def unknown_dataset(name: str, imported: list[str]) -> BadInput:
     """The error for a dataset that is neither catalogued nor imported."""
     base, tailed = split_name(name)
+    if tailed and base in {*catalogue(), *imported}:  # a long tail has no images of its own
+        return BadInput(f"{name} is made from {base}, whose images it uses: name that one.")
     known = {*catalogue(), *imported}
     tails = [] if tailed else [each + LONG_TAIL for each in known if _may_be_tailed(each)]
     return UnknownName("dataset", base, sorted(known), sorted(tails))
