@@ -51,6 +51,7 @@ class BiC(Learner):
     """
 
     title = "BiC"
+    version = 2  # fitted without a plug-in's scales
     Config = BiCConfig
     needs = Needs(labels=frozenset({"single", "multi"}), memory="required", teacher=True)
     presets = {"released": {"bias_epochs": 200}, "sound": {}}

@@ -26,6 +26,7 @@ class DER(Learner):
     """
 
     title = "DER w/o P"
+    version = 2  # aligned before a plug-in's last stage
     Config = DERConfig
     needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
     cfg: DERConfig

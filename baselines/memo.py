@@ -35,6 +35,7 @@ class MEMO(Learner):
     """
 
     title = "MEMO"
+    version = 2  # aligned before a plug-in's last stage
     Config = MEMOConfig
     needs = Needs(head=frozenset({"linear"}), hard_labels="its auxiliary head")
     cfg: MEMOConfig

@@ -26,6 +26,7 @@ class WA(Learner):
     """
 
     title = "WA"
+    version = 2  # aligned before a plug-in's last stage
     Config = WAConfig
     needs = Needs(head=frozenset({"linear"}), teacher=True)
     presets = {"released": {"clip": True, "bias": False}, "sound": {}}
