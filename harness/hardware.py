@@ -54,6 +54,13 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return name
 
 
+def precision_notes(precision: str, device: torch.device) -> list[str]:
+    """A sentence where a precision was named that the hardware only emulates; nothing where it fits."""
+    if precision != "bf16" or native_bf16(device):
+        return []
+    return [f"--precision bf16: this {device.type} device emulates it, more slowly than it computes fp32."]
+
+
 def hardware_name(device: torch.device) -> str:
     """`NVIDIA H200` or `AMD EPYC 7763 64-Core Processor, 2 threads`."""
     if device.type == "cuda":

@@ -8,7 +8,7 @@ import torch
 
 from imbcil.harness.compilation import decide_compilation
 from imbcil.harness.composition import check_counts, composition_notes
-from imbcil.harness.hardware import hardware_name, resolve_device, resolve_precision
+from imbcil.harness.hardware import hardware_name, precision_notes, resolve_device, resolve_precision
 from imbcil.harness.identity import command_line, run_key, settings_of, stored_config
 from imbcil.harness.overrides import overrides
 from imbcil.harness.phases import phase_steps, train_counts
@@ -51,6 +51,7 @@ def plan_request(
     plans = resolve_plans(request, recipe)
     device = resolve_device(request.device)
     precision = resolve_precision(request.precision, device)
+    said += precision_notes(precision, device)
     dataset = request.dataset or protocol_rule(request.protocol).dataset
     weights = resolve_weights(request, recipe.backbone, dataset)
     said += check_backbones(plans, weights)

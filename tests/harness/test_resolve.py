@@ -9,7 +9,7 @@ import torch
 from imbcil.harness import hardware
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.base.registry import learner_names, load_learner
-from imbcil.harness.hardware import resolve_device, resolve_precision
+from imbcil.harness.hardware import precision_notes, resolve_device, resolve_precision
 from imbcil.harness.recipes import load_recipe
 from imbcil.harness.request import RunRequest
 from imbcil.harness.resolve import Plan, resolve_plans
@@ -334,6 +334,16 @@ def test_precision_follows_the_hardware_unless_it_is_named(monkeypatch: pytest.M
         assert resolve_precision("auto", CPU) == precision
     assert [resolve_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert resolve_precision("tf32", CUDA) == "tf32"
+
+
+@pytest.mark.parametrize(
+    ("native", "precision", "said"), [(False, "bf16", 1), (True, "bf16", 0), (False, "fp32", 0)]
+)
+def test_an_emulated_precision_is_called_slow(
+    native: bool, precision: str, said: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hardware, "native_bf16", lambda device: native)
+    assert [note[:17] for note in precision_notes(precision, CPU)] == ["--precision bf16:"] * said
 
 
 @pytest.mark.parametrize("device", [CPU, MPS])
