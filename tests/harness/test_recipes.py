@@ -8,7 +8,8 @@ import pytest
 from imbcil.harness.base.errors import BadInput, UnknownName
 from imbcil.harness.recipes import load_recipe, merged, recipe_names
 from imbcil.harness.request import RunRequest
-from imbcil.harness.resolve import resolve_plans, resolve_recipe
+from imbcil.harness.resolve import resolve_plans
+from imbcil.harness.scenario_request import resolve_recipe
 
 
 def written(path: Path, text: str) -> str:
