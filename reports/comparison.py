@@ -20,6 +20,7 @@ from imbcil.reports.grouping import (
 )
 from imbcil.reports.headings import headings
 from imbcil.reports.labels import legend, row_label, row_tags, short_names
+from imbcil.reports.left_out import older_code_notes
 from imbcil.reports.metric_names import unknown_metric
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 from imbcil.reports.plan import Request
@@ -100,6 +101,7 @@ def _table(conditions: Conditions, runs: Runs, metric: str, reference: str) -> T
             *captions.data_sentences(kept, _digests(runs), conditions.label_kind),
             *legend({key.method for key in rows}, short),
         ),
+        notes=tuple(older_code_notes(runs)),
     )
 
 

@@ -15,10 +15,10 @@ from imbcil.reports.grouping import (
     conditions_of,
     newest_per_seed,
     rows_of,
-    seeds_of_older_code,
 )
 from imbcil.reports.headings import headings
 from imbcil.reports.labels import legend, row_label, row_tags, short_names
+from imbcil.reports.left_out import older_code_notes, replaced_notes
 from imbcil.reports.metric_names import full_name, unknown_metric
 from imbcil.reports.model import Cell, Report, Row, Slot, Table
 from imbcil.reports.plan import Layout, Request
@@ -76,7 +76,7 @@ def _build(group: _Group) -> Table:
         headings=headings(columns),
         rows=tuple(shown),
         caption=tuple(_caption(group, slots, shown, printed)),
-        notes=(*_replaced_notes(group), *_older_code_notes(group)),
+        notes=(*replaced_notes(group.runs), *older_code_notes(group.runs)),
     )
 
 
@@ -240,36 +240,6 @@ def _unfinished_notes(runs: Sequence[StoredRun]) -> list[str]:
         for run in runs
     ]
     return [f"Not finished, so not shown: {'; '.join(said)}."]
-
-
-def _replaced_notes(group: _Group) -> list[str]:
-    cells: dict[tuple[object, ...], int] = {}
-    for key, runs in rows_of(group.runs).items():
-        if not key.predictor:
-            for run in runs:
-                place = (key, column_of(run), run.info.seed)
-                cells[place] = cells.get(place, 0) + 1
-    older = sum(times - 1 for times in cells.values())
-    if not older:
-        return []
-    return [
-        f"{older} older run{'s' if older > 1 else ''} of the same cell and seed left out: the newest counts."
-    ]
-
-
-def _older_code_notes(group: _Group) -> list[str]:
-    """Which seeds a cell lacks because its learner's code has changed since."""
-    said = []
-    for key, runs in rows_of(group.runs).items():
-        for column in dict.fromkeys(column_of(run) for run in runs if not key.predictor):
-            here = [run for run in runs if column_of(run) == column]
-            if seeds := sorted(seeds_of_older_code(here)):
-                said.append(
-                    f"{row_label(key, short_names())}, {column.column} of {column.dataset}: seed{'s' if len(seeds) > 1 else ''} "
-                    f"{', '.join(map(str, seeds))} left out, trained by an older version of its code; the same command "
-                    "with them trains them again."
-                )
-    return said
 
 
 def _require_known(request: Request, runs: Sequence[StoredRun]) -> None:

@@ -125,3 +125,17 @@ def test_without_another_learner_the_report_says_so(tmp_path):
     assert comparison(lone).notes == (
         "Nothing can be compared with icarl: no other learner shares a column.",
     )
+
+
+def test_seeds_of_older_code_are_left_out_with_a_word(store):
+    for seed in (0, 1, 2):
+        add_run(store, "replay", 30 + seed, seed=seed)
+        add_run(
+            store, "mine", 40, seed=seed, created_ms=seed, code={"mine": f"sha256:{'old' if seed else 'new'}"}
+        )
+    add_run(store, "mine", 41, seed=0, created_ms=9, code={"mine": "sha256:new"})
+    (table,) = comparison(store, "replay").tables
+    assert any(
+        "mine, lfs-10 of cifar100-lt: seeds 1, 2 left out, trained by an older version" in note
+        for note in table.notes
+    )
