@@ -137,7 +137,7 @@ def find_source(kind: Kind, name: str) -> Source:
         return sources[name]
     path = Path(name).expanduser().absolute()
     if not path.is_file():
-        raise BadInput(f"There is no file {name}; --method takes a name of `imbcil-bench list` or a file.")
+        raise BadInput(f"There is no file {name}; --method takes a name (`imbcil-bench list`) or a .py file.")
     if path.suffix != ".py":
         raise BadInput(f"{name} is no Python file; a {_word(kind)} joins by a path that ends in .py.")
     return Source(kind, path.stem, "file", path, str(path))

@@ -212,9 +212,8 @@ def _stage(plan: ResNetPlan, index: int, n_in: int) -> Sequence[BasicBlock | Bot
 
 def _initialise(net: nn.Module, zero_init: bool) -> None:
     for module in net.modules():
-        if (
-            isinstance(module, nn.Conv2d) and not module.weight.is_meta
-        ):  # there, torch would import its compiler
+        # on the meta device nothing is drawn, and torch would import its compiler for it
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if zero_init:
         for module in net.modules():
