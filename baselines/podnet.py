@@ -1,11 +1,11 @@
 """PODNet: distilled pooled maps and a classifier of several proxies a class (Douillard et al., ECCV 2020)."""
 
 import math
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from torch import Tensor
 
 from imbcil.harness.clustering import kmeans
@@ -34,6 +34,7 @@ class PODNetConfig(LearnerConfig):
     `finetune_lr`, as a share of the recipe's; 0 leaves it out. `summed`, with several labels an image: classification
     is the sum over visible cells instead of their mean; KRT's weights 5 and 180 stand beside such a sum."""
 
+    unwritten: ClassVar = frozenset({"summed"})
     spatial: float = Field(default=3.0, ge=0)
     flat: float = Field(default=1.0, ge=0)
     proxies: int = Field(default=10, ge=1)
@@ -48,11 +49,6 @@ class PODNetConfig(LearnerConfig):
     finetune_share: float = Field(default=0.125, ge=0)
     finetune_lr: float = Field(default=0.05, gt=0)
     summed: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_an_idle_sum(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Written out only where used: runs from before it existed keep their identity."""
-        return {name: value for name, value in handler(self).items() if value or name != "summed"}
 
 
 class PODNet(Learner):

@@ -2,9 +2,9 @@
 
 import math
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imbcil.harness.base.config import Frozen
 from imbcil.harness.base.errors import BadInput
@@ -15,13 +15,11 @@ Policy = Literal["mask_current", "assume_negative", "pseudo_old"]
 MemoryPolicy = Literal["capture_only", "oracle_forward", "oracle_full", "relabel"]
 
 
-USUAL_PEAK = 0.3  # of torch's OneCycleLR
-
-
 class Optimisation(Frozen):
     """How one stage is optimised. Learning rates follow from (epoch, step) alone, so they need no state;
     `plateau` is the exception, whose state the loop owns and checkpoints."""
 
+    unwritten: ClassVar = frozenset({"first_phase", "warmup", "peak"})
     kind: Literal["sgd", "adam"] = "sgd"
     epochs: Annotated[int, Field(ge=0)] = 1
     first_phase: Positive = 1.0  # epochs of the first of several phases, as a multiple of `epochs`
@@ -30,10 +28,8 @@ class Optimisation(Frozen):
     schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
     milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()  # epochs
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # at a milestone or after `patience` bad epochs
-    warmup: Annotated[int, Field(ge=0)] = (
-        0  # epochs in which the rate rises: epoch e (from 0) has (e + 1) / warmup
-    )
-    peak: Annotated[float, Field(gt=0, lt=1)] = USUAL_PEAK  # one_cycle: share of the steps before the peak
+    warmup: Annotated[int, Field(ge=0)] = 0  # epochs in which the rate rises: epoch e has (e + 1) / warmup
+    peak: Annotated[float, Field(gt=0, lt=1)] = 0.3  # one_cycle: share of the steps before it; 0.3 is torch's
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: epochs without a better validation loss
     lr_min: NotNegative = 1e-4  # plateau: stop when the learning rate falls below
     weight_decay: NotNegative = 0.0
@@ -49,19 +45,6 @@ class Optimisation(Frozen):
         if self.warmup and self.schedule in ("one_cycle", "plateau"):
             raise ValueError(f"warmup goes with constant, multistep or cosine, not {self.schedule}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_idle_warmup(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """No warm-up, the usual peak and an ordinary first phase are not written out: runs from before they existed keep
-        their identity."""
-        content: dict[str, Any] = handler(self)
-        if content.get("first_phase") == 1:
-            content.pop("first_phase")
-        if not content.get("warmup"):
-            content.pop("warmup", None)
-        if content.get("peak") == USUAL_PEAK:
-            content.pop("peak")
-        return content
 
     def divided(self, divisor: int) -> Self:
         """All epochs and milestones divided and rounded up: a reduced recipe of the same shape."""
@@ -160,6 +143,7 @@ class MemorySettings(Frozen):
 class BackboneSettings(Frozen):
     """Which backbone, by exact name, and its options (`stem`, `last_relu`, ...)."""
 
+    unwritten: ClassVar = frozenset({"trained_on"})
     name: str = "small"
     options: dict[str, Any] = {}
     trained_on: tuple[
@@ -170,14 +154,6 @@ class BackboneSettings(Frozen):
     @classmethod
     def _as_names(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-    @model_serializer(mode="wrap")
-    def _without_nothing_declared(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Nothing declared is not written out, as for runs from before it could be."""
-        content: dict[str, Any] = handler(self)
-        if not content.get("trained_on"):
-            content.pop("trained_on", None)
-        return content
 
 
 class AugmentSettings(Frozen):
@@ -191,6 +167,7 @@ class AugmentSettings(Frozen):
     colour around a uniform centre (ASL's CutoutPIL), and `randaugment`: two operations a sample (`rand_augment`).
     """
 
+    unwritten: ClassVar = frozenset({"patch", "randaugment"})
     crop: Literal["none", "pad", "resized"] = "none"
     pad: Annotated[int, Field(ge=0)] = 4
     scale: tuple[Positive, Positive] = (0.08, 1.0)
@@ -203,14 +180,6 @@ class AugmentSettings(Frozen):
     cutout: Annotated[int, Field(ge=0)] = 0
     patch: NotNegative = 0.0
     randaugment: bool = False
-
-    @model_serializer(mode="wrap")
-    def _without_idle_steps(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Patch and RandAugment appear only where used: runs from before they existed keep their identity."""
-        content: dict[str, Any] = handler(self)
-        return {
-            name: value for name, value in content.items() if value or name not in ("patch", "randaugment")
-        }
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> "AugmentSettings":

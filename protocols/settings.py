@@ -1,8 +1,8 @@
 """What decides a scenario: the protocol's own choices and a recipe's `data` section."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from imbcil.harness.base.config import Frozen
 
@@ -10,7 +10,6 @@ Profile = Literal["exp", "step", "few-shot", "none"]
 Axis = Literal["model", "order", "sample"]
 Difficult = Literal["negative", "ignore", "positive"]
 Crowd = Literal["include", "exclude"]
-_MULTI_LABEL_ONLY = ("difficult", "crowd")
 
 
 class DataSettings(Frozen):
@@ -23,6 +22,7 @@ class DataSettings(Frozen):
     square as a whole instead (KRT, CSC, L3A), since a crop would cut labelled objects away.
     """
 
+    unwritten: ClassVar = frozenset({"difficult", "crowd"})
     holdout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of each class that is moved to the hold-out (0.1 in the recipe `paper`)."""
     holdout_quirk: bool = False
@@ -38,13 +38,6 @@ class DataSettings(Frozen):
     `ignore`: the cell is scored and trained on by nobody, as in VOC's own evaluation. None: the dataset's own."""
     crowd: Crowd | None = None
     """Multi-label (COCO): whether annotations of a crowd count as a label. None: the dataset's own."""
-
-    @model_serializer(mode="wrap")
-    def _without_unset_switches(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Switches of multi-label data appear only where set: runs on single labels keep their keys."""
-        content: dict[str, Any] = handler(self)
-        unset = {name for name in _MULTI_LABEL_ONLY if content.get(name, 0) is None}
-        return {name: value for name, value in content.items() if name not in unset}
 
 
 class ProtocolSettings(Frozen):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import ErrorDetails
 
 from imbcil.harness.base.errors import BadInput, did_you_mean
@@ -13,10 +13,20 @@ class Frozen(BaseModel):
     """A config that cannot change after it was read and refuses keys that it does not know.
 
     `places`: fields that say where a file lies, which is no part of a run's identity; its content has a field of its own.
+    `unwritten`: fields that are not written out at their default. A field that came later stands here, so that what was
+    run before it existed keeps its identity.
     """
 
     places: ClassVar[frozenset[str]] = frozenset()
+    unwritten: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_idle_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        idle = {name for name in self.unwritten if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in content.items() if name not in idle}
 
 
 Model = TypeVar("Model", bound=BaseModel)
