@@ -43,7 +43,7 @@ class DER(Learner):
             self.align if self.cfg.classifier == "align" else None,
         )
         stages = [Stage("train", pool, optim, (newest,), end=end)]
-        few = self.balanced_rows(phase)
+        few = pool.balanced(self.memory.quota(phase.hi), self.tools.gen("balanced", phase.index))
         if self.cfg.classifier == "retrain" and len(few):
             short = optim.shortened(self.cfg.retrain_share, schedule="multistep")
             short = short.model_copy(update={"milestones": (short.epochs // 2,)})

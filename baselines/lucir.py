@@ -1,12 +1,14 @@
 """LUCIR: cosine classifier, feature distillation, margin ranking against new classes (Hou et al., CVPR 2019)."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from imbcil.harness.balanced import exemplars_to_be
 from imbcil.harness.contract import (
     Batch,
     Group,
@@ -26,8 +28,8 @@ class LUCIRConfig(LearnerConfig):
     """`distillation`: lambda_base, times sqrt(K_old / K_new); 5 on CIFAR, 10 on ImageNet. `margin`, `hardest`,
     `ranking`: of the ranking loss, its number of new classes and its weight. `imprint`: new rows start at the class's
     mean feature (the authors' code; Long-Tailed-CIL leaves it out). `finetune_share`: epochs, as a share of the
-    recipe's, of a class-balanced stage on the head's rows alone at a tenth of the learning rate; the authors have it
-    for ImageNet alone (20 of 90)."""
+    recipe's, of a stage on the coming exemplars, the head's rows alone at a tenth of the learning rate; the authors have
+    it for ImageNet alone (20 of 90)."""
 
     distillation: float = Field(default=5.0, ge=0)
     margin: float = 0.5
@@ -50,6 +52,10 @@ class LUCIR(Learner):
     presets = {"released": {"imprint": False}, "sound": {}}
     cfg: LUCIRConfig
 
+    @classmethod
+    def version_with(cls, cfg: LUCIRConfig) -> int:
+        return 2 if cfg.finetune_share else cls.version  # the classifier's stage takes herded rows
+
     def design(self, spec: NetSpec) -> NetSpec:
         return spec.with_head("cosine").with_backbones(last_relu=False)
 
@@ -66,7 +72,8 @@ class LUCIR(Learner):
         if phase.index and share:
             short = optim.shortened(share, lr=optim.lr / 10)
             rows = (Group("head", "-head.scale"),)
-            stages.append(Stage("classifier", self.balanced_rows(phase), short, rows, loss=self.ce))
+            few = partial(exemplars_to_be, self, phase)
+            stages.append(Stage("classifier", few, short, rows, loss=self.ce))
         return stages
 
     def ce(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:

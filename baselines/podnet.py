@@ -1,6 +1,7 @@
 """PODNet: distilled pooled maps and a classifier of several proxies a class (Douillard et al., ECCV 2020)."""
 
 import math
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from imbcil.harness.balanced import exemplars_to_be
 from imbcil.harness.clustering import kmeans
 from imbcil.harness.contract import (
     Batch,
@@ -30,9 +32,9 @@ class PODNetConfig(LearnerConfig):
     the authors' code computes, where the margin cancels and the positive leaves an exp(0) behind; "ce" plain
     cross-entropy on the scaled similarities. `levels`: "split" adds the map before the last block. `pad_shortcuts`:
     resnet32 with padded instead of convolved shortcuts. `clamp`: element-wise bound on gradients. `imprint`: new
-    proxies from k-means. `finetune_share`: epochs of the balanced stage, which trains the classifier alone at
-    `finetune_lr`, as a share of the recipe's; 0 leaves it out. `summed`, with several labels an image: classification
-    is the sum over visible cells instead of their mean; KRT's weights 5 and 180 stand beside such a sum."""
+    proxies from k-means. `finetune_share`: epochs of the last stage, which trains the proxies alone on the coming
+    exemplars at `finetune_lr`, as a share of the recipe's; 0 leaves it out. `summed`, with several labels an image:
+    classification is the sum over visible cells, not their mean; KRT's weights 5 and 180 stand beside such a sum."""
 
     unwritten: ClassVar = frozenset({"summed"})
     spatial: float = Field(default=3.0, ge=0)
@@ -62,18 +64,16 @@ class PODNet(Learner):
     """
 
     title = "PODNet"
+    version = 2  # its last stage takes herded rows and leaves the scale alone
     Config = PODNetConfig
     needs = Needs(
         labels=frozenset({"single", "multi"}), head=frozenset({"proxy"}), criterion="NCA on proxies", teacher=True,
         multi_head=frozenset({"linear"}),
     )  # fmt: skip
-    presets = {
-        "released": {
-            "similarity": "cosine", "nca": "ce", "levels": "stages", "zero_init": False, "pad_shortcuts": True,
-            "clamp": None, "imprint": False, "finetune_share": 0.0,
-        },
-        "sound": {},
-    }  # fmt: skip
+    presets = {"sound": {}, "released": {
+        "similarity": "cosine", "nca": "ce", "levels": "stages", "zero_init": False, "pad_shortcuts": True,
+        "clamp": None, "imprint": False, "finetune_share": 0.0,
+    }}  # fmt: skip
     cfg: PODNetConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
@@ -109,11 +109,10 @@ class PODNet(Learner):
             optim = optim.model_copy(update={"clamp": self.cfg.clamp})
         stages = [Stage("train", pool, optim, (Group("all", "-head.old"),))]
         if phase.index and self.cfg.finetune_share:
-            few = self.balanced_rows(phase)
-            tuned = optim.shortened(
-                self.cfg.finetune_share, lr=self.cfg.finetune_lr, schedule="constant", milestones=()
-            )
-            stages.append(Stage("classifier", few, tuned, (Group("head"),), loss=self.classification))
+            few, rate = partial(exemplars_to_be, self, phase), self.cfg.finetune_lr
+            tuned = optim.shortened(self.cfg.finetune_share, lr=rate, schedule="constant", milestones=())
+            proxies = Group("head") if self.multi else Group("head", "-head.scale")
+            stages.append(Stage("classifier", few, tuned, (proxies,), loss=self.classification))
         return stages
 
     def classification(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:

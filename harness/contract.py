@@ -72,6 +72,11 @@ class _Keeper:
     tools: Tools
     name: str
 
+    @classmethod
+    def version_with(cls, cfg: Any) -> int:
+        """Its version with these settings: higher than `version` where only some settings changed results."""
+        return cls.version
+
     def __init__(self, cfg: Frozen, name: str) -> None:
         self.cfg = cfg
         self.name = name
@@ -204,11 +209,6 @@ class Learner(_Keeper):
         chosen = self.memory.update(sweep.pool, sweep.features, phase.hi, phase.index, generator, **extras)
         kept = sweep[chosen]
         return Sweep(self.memory.pool(), kept.features, kept.logits, kept.targets, kept.mask)
-
-    def balanced_rows(self, phase: Phase) -> Pool:
-        """Memory and new data with at most a class's share of the memory of each, drawn at random."""
-        generator = self.tools.gen("balanced", phase.index)
-        return (phase.memory + phase.new).balanced(self.memory.quota(phase.hi), generator)
 
     def rows_at_hand(self, phase: Phase) -> Pool:
         """All training rows at hand: new data and memory or, for an upper bound, past data."""

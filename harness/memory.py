@@ -98,6 +98,24 @@ class Memory:
         total = self.settings.total
         return total // max(n_classes, 1) if total is not None else int(self.settings.per_class or 0)
 
+    def choose(
+        self, candidates: Pool, features: Tensor, n_classes: int, generator: torch.Generator
+    ) -> Tensor:
+        """Rows to keep [M] of `candidates` (this memory's rows and new data), features [N, D].
+
+        An old class keeps the first rows of its stored order (`truncate`) or is chosen from what is left of it
+        (`reselect`); a new class is chosen. A class with fewer rows than its quota keeps all of them.
+        """
+        chooser, quota = CHOOSERS[self.settings.pick], self.quota(n_classes)
+        chosen = []
+        for rows in candidates.rows_by_class().values():
+            stored = rows[candidates.slot[rows] >= 0]
+            if len(stored) and self.settings.old == "truncate":
+                chosen.append(stored[:quota])
+            else:
+                chosen.append(rows[chooser(features[rows], quota, generator)])
+        return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
+
     def update(
         self,
         candidates: Pool,
@@ -107,22 +125,11 @@ class Memory:
         generator: torch.Generator,
         **extras: Tensor,
     ) -> Tensor:
-        """Choose anew from `candidates` (this memory's rows and new data), features [N, D]; [M] chosen rows.
+        """Hold what `choose` takes from `candidates`, features [N, D]; [M] chosen rows.
 
-        An old class keeps the first rows of its stored order (`truncate`) or is chosen from what is left of it
-        (`reselect`); a new class is chosen. A class with fewer rows than its quota keeps all of them.
         `extras` {name: [N, w]} are stored beside; missing columns are NaN (0 for integers).
         """
-        choose = CHOOSERS[self.settings.pick]
-        quota = self.quota(n_classes)
-        chosen = []
-        for rows in candidates.rows_by_class().values():
-            stored = rows[candidates.slot[rows] >= 0]
-            if len(stored) and self.settings.old == "truncate":
-                chosen.append(stored[:quota])
-            else:
-                chosen.append(rows[choose(features[rows], quota, generator)])
-        kept = torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64)
+        kept = self.choose(candidates, features, n_classes, generator)
         came = torch.full((len(candidates),), phase)
         is_old = candidates.slot >= 0
         came[is_old] = self.phase[candidates.slot[is_old]]

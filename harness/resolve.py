@@ -72,20 +72,15 @@ def resolve_plans(request: RunRequest, recipe: Recipe) -> list[Plan]:
             check_labels(short_name(method.learner), learner_kind, recipe)
         layers: dict[str, Any] = {"train": recipe.train.model_dump()} if has_train(learner_kind) else {}
         layers = merged(layers, learner_kind.presets.get(preset, {}))
-        learner = Part(
-            short_name(method.learner),
-            learner_kind,
-            _settings(short_name(method.learner), learner_kind, layers, recipe, request),
-            learner_version(method.learner),
-        )
+        name = short_name(method.learner)
+        cfg = _settings(name, learner_kind, layers, recipe, request)
+        learner = Part(name, learner_kind, cfg, learner_version(method.learner, cfg))
+        settings = [
+            _settings(name, kind, dict(kind.presets.get(preset, {})), recipe, request) for name, kind in named
+        ]
         plugins = tuple(
-            Part(
-                name,
-                kind,
-                _settings(name, kind, dict(kind.presets.get(preset, {})), recipe, request),
-                plugin_version(given),
-            )
-            for given, (name, kind) in zip(method.plugins, named, strict=True)
+            Part(name, kind, own, plugin_version(given, own))
+            for given, (name, kind), own in zip(method.plugins, named, settings, strict=True)
         )
         given = {part.name: part.cfg for part in (learner, *plugins)}
         check_composition(learner_kind, learner.name, named, recipe.memory, label_kind, given)

@@ -117,14 +117,14 @@ def load_plugin(name: str) -> type[Any]:
     return _load(find_source("plugin", name))
 
 
-def learner_version(name: str) -> str:
-    """What identifies a learner's code in the run key: the class's `version`, or the hash of a user's file."""
-    return _version(find_source("learner", name))
+def learner_version(name: str, cfg: Any) -> str:
+    """What identifies a learner's code in the run key: its `version_with` the settings, or the hash of a user's file."""
+    return _version(find_source("learner", name), cfg)
 
 
-def plugin_version(name: str) -> str:
+def plugin_version(name: str, cfg: Any) -> str:
     """What identifies a plug-in's code in the run key, as in `learner_version`."""
-    return _version(find_source("plugin", name))
+    return _version(find_source("plugin", name), cfg)
 
 
 def find_source(kind: Kind, name: str) -> Source:
@@ -282,10 +282,10 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
 
 
-def _version(source: Source) -> str:
+def _version(source: Source, cfg: Any) -> str:
     if source.origin == "file":
         return f"sha256:{_file_hash(Path(source.target))}"
-    return str(getattr(_load(source), "version", 1))
+    return str(_load(source).version_with(cfg))
 
 
 def _file_hash(path: Path) -> str:

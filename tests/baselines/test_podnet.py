@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from bare import a_batch, bare
+from steps import begun
 from tiny import tiny_runner
 from torch import Tensor
 
 from imbcil.harness.clustering import kmeans
 from imbcil.harness.contract import Phase
+from imbcil.harness.loop import StageContext
 from imbcil.harness.losses import cosine_distance, nca, pod_spatial
 from imbcil.harness.network.backbones import build_backbone
 from imbcil.harness.network.heads import ProxyHead
@@ -219,24 +221,40 @@ def test_old_proxies_are_bit_identical_after_the_main_stage(tmp_path: Path) -> N
     assert set(held) == {0, 1, 2}
 
 
-def test_the_balanced_stage_trains_the_classifier_alone_on_equally_many_rows(tmp_path: Path) -> None:
-    runner = tiny_runner("podnet", tmp_path)
-    seen = []
+@pytest.mark.parametrize("old", ["truncate", "reselect"])
+@pytest.mark.parametrize("memory", ["4/class", "9"])
+def test_the_last_stage_tunes_the_proxies_alone_on_what_the_memory_will_hold(
+    memory: str, old: str, tmp_path: Path
+) -> None:
+    """The authors herd first, then tune the classifier on the exemplars; the scale is no part of their classifier."""
+    runner = tiny_runner("podnet", tmp_path, recipe={"memory": {"budget": memory, "old": old}}, memory=memory)
+    drawn: dict[int, Pool] = {}
     original = runner._run_stage
 
     def watched(phase: Phase, stage: Any) -> None:
         before = {name: value.clone() for name, value in runner.learner.net.state_dict().items()}
         original(phase, stage)
         if stage.name == "classifier":
-            assert isinstance(stage.pool, Pool)
-            seen.append(stage.pool.counts(phase.hi).tolist())
             after = runner.learner.net.state_dict()
             moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-            assert moved and all(name.startswith("head.") for name in moved)
+            assert moved and all(name.startswith("head.blocks.") for name in moved)
 
-    runner._run_stage = watched  # type: ignore[method-assign]
-    runner.run()
-    assert seen == [[4, 3, 4, 4], [4, 3, 4, 4, 2, 4]]
+    def step(context: StageContext, images: int) -> None:
+        if context.stage.name == "classifier":
+            drawn[runner.place.phase] = context.pool
+
+    runner._run_stage, runner._after_step = watched, step  # type: ignore[method-assign]
+    for phase in range(3):
+        runner._run_phase()
+        if phase:
+            assert drawn[phase].index.tolist() == runner.learner.memory.index.tolist()
+    assert set(drawn) == {1, 2}
+
+
+def test_without_a_memory_there_is_no_last_stage(tmp_path: Path) -> None:
+    runner, phase = begun("podnet", tmp_path, memory="0")
+    last = runner.learner.stages(phase)[-1]
+    assert last.name == "classifier" and callable(last.pool) and not len(last.pool())
 
 
 def test_gradients_are_clamped_element_by_element(tmp_path: Path) -> None:

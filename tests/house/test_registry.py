@@ -92,9 +92,9 @@ def test_a_single_file_joins_by_its_path(mine: Path):
 
 
 def test_the_version_of_a_file_is_its_content_and_changes_with_it(mine: Path):
-    first, loaded = learner_version(str(mine)), load_learner(str(mine))
+    first, loaded = learner_version(str(mine), None), load_learner(str(mine))
     mine.write_text(mine.read_text() + "\n    extra = 1\n")
-    assert learner_version(str(mine)) != first
+    assert learner_version(str(mine), None) != first
     assert load_learner(str(mine)) is not loaded
     assert load_learner(str(mine)).extra == 1
 
