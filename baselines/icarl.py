@@ -25,8 +25,9 @@ from imbcil.harness.nearest_mean import keep_with_means, nearest_mean
 class ICaRLConfig(LearnerConfig):
     """`old_loss`: "ce+kd", softmax distillation (PyCIL); "ce+sum-bce", sigmoids summed over old classes
     (Long-Tailed-CIL); "bce", the paper's: sigmoids on all units, the teacher's on old ones (alg. 3).
-    `schedule` "plateau": the learning rate follows the phase's hold-out loss with `patience` epochs, as
-    Long-Tailed-CIL does for this method alone; a phase without a hold-out keeps the recipe's. `flip_means`: class means over mirrored images too (the paper)."""
+    `schedule` "plateau": the learning rate follows the phase's hold-out loss with `patience` epochs (a reduced recipe
+    divides them as all others), as Long-Tailed-CIL does for this method alone; a phase without a hold-out keeps the
+    recipe's. `flip_means`: class means over mirrored images too (the paper)."""
 
     old_loss: Literal["ce+kd", "ce+sum-bce", "bce"] = "ce+kd"
     distillation: float = Field(default=1.0, ge=0)  # weight of the old classes' loss
@@ -51,6 +52,10 @@ class ICaRL(Learner):
     needs = Needs(labels=frozenset({"single", "multi"}), teacher=True)
     presets = {"released": {"old_loss": "ce+sum-bce", "schedule": "plateau"}, "sound": {}}
     cfg: ICaRLConfig
+
+    @classmethod
+    def version_with(cls, cfg: ICaRLConfig) -> int:
+        return 2 if cfg.schedule == "plateau" else cls.version  # reduced recipes divide its patience
 
     @classmethod
     def needs_with(cls, cfg: ICaRLConfig) -> Needs:

@@ -47,7 +47,7 @@ class Optimisation(Frozen):
         return self
 
     def divided(self, divisor: int) -> Self:
-        """All epochs and milestones divided and rounded up: a reduced recipe of the same shape."""
+        """All numbers of epochs divided and rounded up, a plateau's patience too: a reduced recipe of the same shape."""
         if divisor == 1:
             return self
         return self.model_copy(
@@ -55,6 +55,7 @@ class Optimisation(Frozen):
                 "epochs": math.ceil(self.epochs / divisor),
                 "milestones": tuple(math.ceil(epoch / divisor) for epoch in self.milestones),
                 "warmup": math.ceil(self.warmup / divisor),
+                "patience": math.ceil(self.patience / divisor),
             }
         )
 

@@ -10,6 +10,7 @@ from steps import begun
 from tiny import RECIPE, tiny_runner
 
 from imbcil.harness.batch import Batch, Outputs, Sweep
+from imbcil.harness.loop import StageContext
 from imbcil.harness.nearest_mean import class_means
 from imbcil.harness.pools import Pool
 
@@ -101,6 +102,27 @@ def test_released_follows_the_hold_out_of_its_own_phase_and_stops_early(tmp_path
     last = dict(epochs)
     assert set(last) == {0, 1, 2}
     assert max(last.values()) < 30  # the learning rate fell below lr_min before
+
+
+def test_a_quarter_of_a_recipe_divides_the_patience_of_its_epochs_in_every_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """160 epochs and 5 of patience are 40 and 2: after its best epoch the rate falls every second one, four times,
+    and with the fourth it is below 0.0001."""
+    losses = iter([1.0, *[2.0] * 8] * 3)
+    monkeypatch.setattr("imbcil.harness.loop.validation_loss", lambda *_: next(losses))
+    rates: dict[int, list[float]] = {}
+    recipe = {"epochs_divisor": 4, "train": {**RECIPE["train"], "epochs": 160, "lr": 0.1, "batch": 99}}
+    runner = tiny_runner("icarl", tmp_path, preset="released", recipe=recipe)
+
+    def watched(context: StageContext, images: int) -> None:
+        found = context.optimiser.torch.param_groups[0]["lr"]
+        rates.setdefault(runner.place.phase, []).append(found)
+
+    monkeypatch.setattr(runner, "_after_step", watched)
+    runner.run()
+    falling = [0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    assert rates == {phase: pytest.approx(falling) for phase in range(3)}
 
 
 def test_patience_takes_the_place_of_a_warm_up_too(tmp_path: Path) -> None:

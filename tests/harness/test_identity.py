@@ -69,6 +69,16 @@ def test_what_the_numbers_follow_from_changes_the_key(change: dict[str, Any]):
     assert key(**change) != KEY
 
 
+@pytest.mark.parametrize(
+    ("settings", "version"),
+    [({}, "1"), ({"icarl.schedule": "plateau"}, "2"), ({"icarl.schedule": "recipe"}, "1")],
+)
+def test_a_version_may_rise_for_those_settings_alone_whose_results_changed(
+    settings: dict[str, Any], version: str
+):
+    assert plan_of(asked(method="icarl", preset="sound", set=settings)).learner.version == version
+
+
 def test_no_two_of_many_runs_have_one_key():
     keys = [
         key(seed=seed, memory=memory, vary=vary, method=method)

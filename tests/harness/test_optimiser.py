@@ -257,6 +257,8 @@ def test_the_published_schedule_in_numbers():
 def test_a_quarter_of_a_recipe_rounds_epochs_and_milestones_up():
     optim = Optimisation(epochs=161, schedule="multistep", milestones=(80, 121)).divided(4)
     assert (optim.epochs, optim.milestones) == (41, (20, 31))
+    assert Optimisation(schedule="plateau", patience=5).divided(4).patience == 2  # epochs too
+    assert Optimisation(epochs=1, schedule="plateau", patience=1).divided(4).patience == 1
     assert Optimisation(epochs=1).divided(4).epochs == 1
     assert Optimisation(epochs=0).divided(4).epochs == 0
 
