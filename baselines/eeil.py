@@ -29,7 +29,8 @@ class EEILConfig(LearnerConfig):
     (the paper); "off_by_one" leaves the latest of them out in both stages (FACIL). `kd`: "softmax", or "binary"
     cross-entropy of the softened probabilities, averaged over classes (FACIL). `balanced_set`: "per_class", new
     classes herded down to what old ones have; "random", as many new images as the memory has rows (FACIL).
-    `tuning_epochs`, `tuning_lr` (factor on the recipe's) and `tuning_milestones`: the second stage."""
+    `tuning_epochs`, `tuning_lr` (factor on the recipe's) and `tuning_milestones`: the second stage; unset, those of the
+    first: 30 of 40 epochs where a phase has 90 (Long-Tailed-CIL runs both by one schedule)."""
 
     distillation: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=2.0, gt=0)
@@ -38,7 +39,7 @@ class EEILConfig(LearnerConfig):
     balanced_set: Literal["per_class", "random"] = "per_class"
     tuning_epochs: int = Field(default=30, ge=0)
     tuning_lr: float = Field(default=0.1, ge=0)
-    tuning_milestones: tuple[int, ...] = (10, 20)
+    tuning_milestones: tuple[int, ...] | None = (10, 20)
 
 
 class EEIL(Learner):
@@ -54,7 +55,7 @@ class EEIL(Learner):
     presets = {
         "released": {
             "heads": "off_by_one", "kd": "binary", "balanced_set": "random",
-            "tuning_epochs": 40, "tuning_lr": 0.01, "tuning_milestones": (),
+            "tuning_epochs": 40, "tuning_lr": 0.01, "tuning_milestones": None,
         },
         "sound": {},
     }  # fmt: skip
@@ -63,13 +64,14 @@ class EEIL(Learner):
     def stages(self, phase: Phase) -> Sequence[Stage]:
         stages = [Stage("train", phase.memory + phase.new, self.cfg.train)]
         if phase.index:
+            train, marks = self.cfg.train, self.cfg.tuning_milestones
             optim = Optimisation(
                 **{
-                    **dict(self.cfg.train),
+                    **dict(train),
                     "epochs": self.cfg.tuning_epochs,
-                    "lr": self.cfg.train.lr * self.cfg.tuning_lr,
+                    "lr": train.lr * self.cfg.tuning_lr,
                     "schedule": "multistep",
-                    "milestones": self.cfg.tuning_milestones,
+                    "milestones": train.milestones if marks is None else marks,
                 }
             )
             pool, begin = lambda: self.balanced(phase), self.copy_before_tuning

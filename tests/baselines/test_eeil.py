@@ -1,6 +1,7 @@
 """EEIL: which heads are distilled in which stage, both forms of it, and the balanced set."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny import tiny_runner
 from imbcil.baselines.eeil import binary_distillation
 from imbcil.harness.contract import Phase
 from imbcil.harness.memory import herding
+from imbcil.harness.pools import Pool
 from imbcil.harness.runner import Runner
 
 Z = torch.randn(7, 6, generator=torch.Generator().manual_seed(5))
@@ -130,3 +132,24 @@ def test_the_first_phase_has_one_stage(tmp_path: Path) -> None:
     runner, phase = begun("eeil", tmp_path, phase=0)
     assert [stage.name for stage in runner.learner.stages(phase)] == ["train"]
     assert len(tiny_runner("eeil", tmp_path / "none", memory="0").run()) == 3
+
+
+@pytest.mark.parametrize(
+    ("preset", "epochs", "marks", "rates"),
+    [
+        ("released", 160, [80, 120], {0: 1e-3, 39: 1e-3}),
+        ("released", 90, [30, 60], {0: 1e-3, 29: 1e-3, 30: 1e-4, 39: 1e-4}),
+        ("sound", 90, [30, 60], {0: 1e-2, 9: 1e-2, 10: 1e-3, 20: 1e-4, 29: 1e-4}),
+    ],
+)
+def test_the_ports_second_stage_obeys_the_schedule_of_the_first_and_the_papers_has_its_own(
+    preset: str, epochs: int, marks: list[int], rates: dict[int, float], tmp_path: Path
+) -> None:
+    """On ImageNet-Subset (90 epochs, a tenth after 30 and 60) one fall lies inside the port's 40; on CIFAR none does."""
+    train = {"epochs": epochs, "lr": 0.1, "schedule": "multistep", "milestones": marks}
+    runner = tiny_runner("eeil", tmp_path, preset=preset, recipe={"train": train})
+    phase: Phase = SimpleNamespace(index=1, memory=Pool.empty(), new=Pool.empty())  # type: ignore[assignment]
+    optim = runner.learner.stages(phase)[1].optim
+    assert optim.epochs == max(rates) + 1
+    found = {epoch: optim.lr * optim.lr_scale(epoch) for epoch in rates}
+    assert found == pytest.approx(rates)
