@@ -25,11 +25,17 @@ class IL2M(Learner):
     """
 
     title = "IL2M"
+    version = 2  # its last factors rest while a plug-in's last stage trains
     Config = IL2MConfig
     cfg: IL2MConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
         return spec.with_calibrator("il2m", CalibratorSpec(condition="argmax_new", active=("test",)))
+
+    def begin_phase(self, phase: Phase) -> None:
+        """A plug-in's last stage fits the scores of tests: the last phase's factors have no say in it."""
+        super().begin_phase(phase)
+        self.net.calibrator("il2m").set(a=torch.ones(phase.hi))
 
     def end_phase(self, phase: Phase) -> None:
         sweep = self.tools.sweep(phase.memory + phase.new)

@@ -69,6 +69,17 @@ def test_scores_change_only_where_the_best_class_is_new(tmp_path: Path) -> None:
         assert torch.equal(net.calibrated(outputs(raw), elsewhere), raw)
 
 
+def test_the_factors_of_the_last_phase_have_no_say_while_the_next_one_trains(tmp_path: Path) -> None:
+    """`two_stage` trains on the scores of tests: a new class that wins would meet old scores from another network."""
+    runner = tiny_runner("il2m", tmp_path)
+    for _ in range(2):
+        runner._run_phase()
+    net, raw = runner.learner.net, torch.tensor([[1.0, 1, 1, 2, 9, 1]])
+    net.calibrator("il2m").set(a=torch.tensor([2.0, 3.0, 4.0, 1.0]))
+    runner.learner.begin_phase(runner._phase_view())
+    assert torch.equal(net.calibrated(outputs(raw), "test"), raw)
+
+
 def test_what_a_run_stores_agrees_with_loops_over_its_rows(tmp_path: Path) -> None:
     runner = tiny_runner("il2m", tmp_path)
     runner._run_phase()
