@@ -1,17 +1,20 @@
 """LUCIR: margin ranking, growth of lambda, imprinting, signed features, and old rows that rest."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bare import a_batch, bare
+from steps import begun
 from tiny import tiny_runner
 from torch import Tensor
 
 from imbcil.baselines.lucir import margin_ranking
 from imbcil.harness.contract import Phase
+from imbcil.harness.loop import StageContext
 from imbcil.harness.losses import cosine_distance
 from imbcil.harness.network.network import freeze
 
@@ -116,3 +119,26 @@ def test_old_rows_are_bit_identical_after_training_and_the_scale_learns(share: f
     runner._run_stage = watched  # type: ignore[method-assign]
     runner.run()
     assert names == (["train", "train", "classifier", "train", "classifier"] if share else ["train"] * 3)
+
+
+def test_the_optional_stage_has_the_authors_rate_rows_and_loss(tmp_path: Path) -> None:
+    """20 epochs at 0.01, a tenth from the tenth on, on the new set of exemplars, with the margin ranking."""
+    train = {"epochs": 90, "lr": 0.1, "schedule": "multistep", "milestones": [30, 60]}
+    settings = {"lucir.finetune_share": 20 / 90}
+    runner, phase = begun("lucir", tmp_path / "rate", phase=0, recipe={"train": train}, settings=settings)
+    optim = runner.learner.stages(replace(phase, index=1))[1].optim
+    rates = [optim.lr * optim.lr_scale(epoch) for epoch in range(optim.epochs)]
+    assert rates == pytest.approx([0.01] * 10 + [0.001] * 10)
+
+    runner = tiny_runner("lucir", tmp_path / "rows", settings={"lucir.finetune_share": 0.5})
+    seen: dict[int, tuple[list[int], set[str]]] = {}
+
+    def step(context: StageContext, images: int) -> None:
+        if context.stage.name == "classifier":
+            seen[runner.place.phase] = (context.pool.index.tolist(), set(context.position.sums))
+
+    runner._after_step = step  # type: ignore[method-assign]
+    for index in range(3):
+        runner._run_phase()
+        if index:
+            assert seen[index] == (runner.learner.memory.index.tolist(), {"ce", "forget", "ranking"})
