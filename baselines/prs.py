@@ -23,10 +23,12 @@ class PRS(Learner):
     phase, at its end and in random order, however many epochs there were.
 
     Label policy mask_current, memory capture_only (the original stores the full label vector: `labels.memory =
-    oracle_full`). Each positive label is a sub-stream; admission and eviction as in the released code.
+    oracle_full`). Each positive label is a sub-stream; admission and eviction as in the released code, but that shares and
+    distances are over all labels offered so far (there: over those that the memory holds).
     """
 
     title = "PRS"
+    version = 2  # spares rows with protected labels; counts an image after it was judged
     Config = PRSConfig
     needs = Needs(labels=frozenset({"multi"}), sampler="own")
     cfg: PRSConfig
@@ -46,44 +48,49 @@ class PRS(Learner):
 def partitioned(labels: Flags, held: int, room: int, seen: Floats, draws: Floats, power: float) -> list[int]:
     """Rows of `labels` [N, K] that a memory of `room` rows holds after the rows behind the first `held` were offered.
 
-    `seen` [K] counts positives offered so far and is brought up to date; `draws` [N - held, 2] uniform numbers.
+    `seen` [K] counts positives offered so far and is brought up to date, with each row after it was judged; `draws`
+    [N - held, 2] uniform numbers.
     """
     rows = list(range(held))[:room]
     filled = labels[rows].sum(axis=0).astype(float)
     for row, (admission, eviction) in zip(range(held, len(labels)), draws, strict=True):
         mine = labels[row]
-        seen += mine
-        known = seen > 0
-        share = np.zeros_like(seen)
-        share[known] = seen[known] ** power
-        share /= max(share.sum(), 1e-12)
         if len(rows) < room:
             rows.append(row)
-        elif room and mine.any() and admission < admitted(seen[mine], room * share[mine]):
-            place = evicted(labels[rows], filled, share, eviction)
-            filled -= labels[rows[place]]
-            rows[place] = row
-        else:
-            continue
-        filled += mine
+            filled += mine
+        elif room and mine.any():
+            share = target_shares(seen, power)
+            if admission < admitted(seen[mine], room * share[mine]):
+                place = evicted(labels[rows], filled, share, eviction)
+                filled += mine.astype(float) - labels[rows[place]]
+                rows[place] = row
+        seen += mine
     return rows
 
 
+def target_shares(seen: Floats, power: float) -> Floats:
+    """Shares [K] proportional to seen^power, zero for labels that were not seen."""
+    raised = np.where(seen > 0, np.maximum(seen, 1.0) ** power, 0.0)
+    shares: Floats = raised / max(raised.sum(), 1e-12)
+    return shares
+
+
 def admitted(seen: Floats, target: Floats) -> float:
-    """Probability of admission: sum over the sample's labels of softmax(-n) min(1, m / n)."""
+    """Probability of admission: sum over the sample's labels of softmax(-n) min(1, m / n), 1 for a label that is new."""
     weight = np.exp(seen.min() - seen)
-    return float((weight / weight.sum() * np.minimum(1.0, target / seen)).sum())
+    within = np.where(seen > target, target / np.maximum(seen, 1.0), 1.0)
+    return float((weight / weight.sum() * within).sum())
 
 
 def evicted(labels: Flags, filled: Floats, share: Floats, draw: float) -> int:
-    """Place of the row that leaves: of a class drawn by softmax of its excess, among rows with most labels of classes
-    in excess, the one that leaves the smallest distance from the target shares."""
+    """Place of the row that leaves: of a class drawn by softmax of its excess, among the rows with fewest protected labels
+    (those not in excess), the one that leaves the smallest distance from the target shares."""
     excess = filled - share * filled.sum()
     present = filled > 0
     weight = np.where(present, np.exp(excess - excess[present].max()), 0.0)
     label = min(int(np.searchsorted(np.cumsum(weight), draw * weight.sum(), side="right")), len(weight) - 1)
     own = np.flatnonzero(labels[:, label])
-    spare = labels[own][:, excess > 0].sum(axis=1)
-    own = own[spare == spare.max()]
+    protected = labels[own][:, excess <= 0].sum(axis=1)
+    own = own[protected == protected.min()]
     after = filled - labels[own]
     return int(own[np.abs(after - share * after.sum(axis=1, keepdims=True)).sum(axis=1).argmin()])

@@ -70,6 +70,51 @@ def test_prs_evicts_the_row_that_leaves_the_nearest_distribution():
     assert evicted(labels, filled, share, 0.1) == 0
 
 
+def test_prs_spares_rows_with_labels_that_the_memory_lacks():
+    labels = np.array([[1, 1, 1], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=bool)
+    filled, share = labels.sum(axis=0).astype(float), np.array([0.3, 0.3, 0.4])
+    # classes 0 and 1 have an excess of 0.9 and class 2 lacks 1.8; of class 0's rows the first one alone has class 2
+    assert evicted(labels, filled, share, 0.1) == 1
+
+
+def by_hand(labels: np.ndarray, room: int, draws: np.ndarray, power: float) -> list[int]:
+    """PRS's released code told again, one label and one row at a time."""
+    classes, memory, seen = range(labels.shape[1]), list(range(room)), [0.0] * labels.shape[1]
+    for row, (admission, eviction) in enumerate(draws):
+        raised = [n**power if n else 0.0 for n in seen]
+        share = [value / sum(raised) if sum(raised) else 0.0 for value in raised]
+        own = [label for label in classes if labels[row, label]]
+        chance = [1.0 if seen[c] <= room * share[c] else room * share[c] / seen[c] for c in own]
+        soft = [np.exp(-seen[c]) for c in own]
+        if row >= room and admission < sum(a * b for a, b in zip(chance, soft, strict=True)) / sum(soft):
+            held = [sum(bool(labels[place, c]) for place in memory) for c in classes]
+            excess = [held[c] - share[c] * sum(held) for c in classes]
+            weight = [np.exp(excess[c]) if held[c] else 0.0 for c in classes]
+            drawn = next(c for c in classes if sum(weight[: c + 1]) > eviction * sum(weight))
+            lacks = {
+                place: sum(excess[c] <= 0 and not labels[place, c] for c in classes)
+                for place in memory
+                if labels[place, drawn]
+            }
+            left = {}
+            for place in (one for one in lacks if lacks[one] == max(lacks.values())):
+                after = [held[c] - int(labels[place, c]) for c in classes]
+                left[place] = sum(abs(after[c] - share[c] * sum(after)) for c in classes)
+            memory[memory.index(min(left, key=lambda place: left[place]))] = row
+        for c in own:
+            seen[c] += 1
+    return memory
+
+
+def test_prs_is_the_released_rule_step_by_step():
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        labels, seen = long_tailed(60, 5, seed), np.zeros(5)
+        draws = generator.random((60, 2))
+        found = partitioned(labels, 0, 9, seen, draws, -0.03)
+        assert sorted(found) == sorted(by_hand(labels, 9, draws, -0.03))
+
+
 def long_tailed(rows: int, classes: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     chances = 0.5 * 0.8 ** np.arange(classes)
