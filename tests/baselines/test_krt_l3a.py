@@ -11,7 +11,7 @@ from steps import batch_of, begun
 from tiny import all_scores, tiny_multi_scenario, tiny_runner
 
 from imbcil.baselines.krt import KRTHead, matching_threshold
-from imbcil.baselines.l3a import row_weights
+from imbcil.baselines.l3a import class_weights, random_projection, row_weights
 from imbcil.harness.losses import asymmetric_loss
 
 NAN = float("nan")
@@ -101,7 +101,7 @@ def test_l3a_is_the_ridge_regression_over_all_rows_at_once(tmp_path: Path):
         y = torch.zeros(len(z), 6, dtype=torch.float64)
         y[:, : phase.hi] = torch.where(sweep.targets.isnan(), 0.0, sweep.targets).double()
         if weights is not None:
-            y[:, : phase.lo] = (z @ weights.double() > 0.7).double()
+            y[:, : phase.lo] = (z @ weights.double() > math.log(7 / 3)).double()  # sigmoid above 0.7
         inverse = phase.seen_counts.double().rsqrt()
         o_parts.append(row_weights(y[:, : phase.hi], inverse / inverse.mean()))
         z_parts.append(z)
@@ -115,6 +115,43 @@ def test_l3a_is_the_ridge_regression_over_all_rows_at_once(tmp_path: Path):
 def test_row_weights_are_the_mean_over_a_rows_classes():
     labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     assert row_weights(labels, torch.tensor([0.5, 1.5, 3.0], dtype=torch.float64)).tolist() == [1.0, 3.0, 1.0]
+
+
+def test_a_class_without_an_image_weighs_nothing_and_leaves_the_others_their_mean():
+    assert class_weights(torch.tensor([4.0, 0.0, 16.0])).tolist() == pytest.approx([2.0, 0.0, 1.0])
+
+
+def test_the_projection_is_drawn_as_a_linear_layer_is():
+    drawn = random_projection(48, 500, torch.Generator().manual_seed(0))
+    layer = torch.nn.Linear(48, 500, bias=False).weight.detach()
+    assert float(drawn.abs().max()) <= 48**-0.5
+    assert float(drawn.std()) == pytest.approx((3 * 48) ** -0.5, rel=0.02)
+    assert float(drawn.std()) == pytest.approx(float(layer.std()), rel=0.03)
+
+
+def l3a_labels(store: Path, policy: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the regression says of the new images' old columns, and the labels that it is given for them."""
+    runner, phase = begun("l3a", store, scenario=tiny_multi_scenario(), settings={"labels.policy": policy})
+    learner: Any = runner.learner
+    learner.state["ridge"] = 4.0 * torch.ones_like(learner.state["ridge"]) / learner.cfg.width
+    sweep = learner.tools.sweep(phase.new)
+    z = learner.random_features(sweep.features).double()
+    z = z * (torch.linspace(0.5, 2.0, len(z), dtype=torch.float64) / z.mean(dim=1) / 4).unsqueeze(1)
+    outputs = z @ learner.state["ridge"].double()
+    return outputs[:, : phase.lo], learner.targets(sweep.targets, z, phase.lo)[:, : phase.lo]
+
+
+def test_l3as_pseudo_labels_are_outputs_whose_sigmoid_exceeds_the_threshold(tmp_path: Path):
+    outputs, labels = l3a_labels(tmp_path, "pseudo_old")
+    between = (outputs > 0.7) & (outputs < math.log(7 / 3))
+    assert bool(between.any()) and not labels[between].any()
+    assert torch.equal(labels == 1, outputs > math.log(7 / 3)) and bool(labels.any())
+
+
+@pytest.mark.parametrize("policy", ["mask_current", "assume_negative"])
+def test_l3a_makes_pseudo_labels_only_where_the_policy_asks_for_them(policy: str, tmp_path: Path):
+    outputs, labels = l3a_labels(tmp_path, policy)
+    assert bool((outputs > 1).any()) and not labels.any()
 
 
 def test_l3a_scores_rise_with_the_regression_and_cross_zero_at_one_half(tmp_path: Path):
