@@ -31,12 +31,13 @@ class PODNetConfig(LearnerConfig):
     (the authors' code), "cosine" Long-Tailed-CIL's. `nca`: "paper" has margin and hinge (eq. 7); "released" is what
     the authors' code computes, where the margin cancels and the positive leaves an exp(0) behind; "ce" plain
     cross-entropy on the scaled similarities. `levels`: "split" adds the map before the last block. `pad_shortcuts`:
-    resnet32 with padded instead of convolved shortcuts. `clamp`: element-wise bound on gradients. `imprint`: new
-    proxies from k-means. `finetune_share`: epochs of the last stage, which trains the proxies alone on the coming
-    exemplars at `finetune_lr`, as a share of the recipe's; 0 leaves it out. `summed`, with several labels an image:
-    classification is the sum over visible cells, not their mean; KRT's weights 5 and 180 stand beside such a sum."""
+    resnet32 with padded instead of convolved shortcuts. `post_add_relu`: leave the ReLU behind each addition, as weights
+    from elsewhere expect. `clamp`: element-wise bound on gradients. `imprint`: new proxies from k-means.
+    `finetune_share`: epochs of the last stage, which trains the proxies alone on the coming exemplars at `finetune_lr`, as
+    a share of the recipe's; 0 leaves it out. `summed`, with several labels an image: classification is the sum over visible
+    cells, not their mean; KRT's weights 5 and 180 stand beside such a sum."""
 
-    unwritten: ClassVar = frozenset({"summed"})
+    unwritten: ClassVar = frozenset({"summed", "post_add_relu"})
     spatial: float = Field(default=3.0, ge=0)
     flat: float = Field(default=1.0, ge=0)
     proxies: int = Field(default=10, ge=1)
@@ -46,6 +47,7 @@ class PODNetConfig(LearnerConfig):
     levels: Literal["split", "stages"] = "split"
     zero_init: bool = True
     pad_shortcuts: bool = False
+    post_add_relu: bool = False
     clamp: float | None = Field(default=5.0, gt=0)
     imprint: bool = True
     finetune_share: float = Field(default=0.125, ge=0)
@@ -57,7 +59,9 @@ class PODNet(Learner):
     """Predictors: "fc", the proxies; "nme", nearest mean of exemplars (the paper's first number). The network has no
     ReLU after an addition, so that features are signed; old proxies rest in the main stage. With several labels an
     image (mask_current, capture_only): a linear head with binary cross-entropy over visible cells and the same two
-    distillations, "fc" alone; KRT's code weighs them 5 and 180 and sums where others take means (`summed`).
+    distillations, "fc" alone. KRT's code weighs them 5 and 180, sums where others take means (`summed`), uses asymmetric
+    loss, trains old rows on, and leaves the backbone as all learners have it, with the maps of its four stages: weights,
+    sum and backbone are so in the recipes `krt` and `quick-ml`.
 
     The poster's row is `podnet+two_stage` with `released` (Long-Tailed-CIL's port); the authors' balanced numbers
     are `sound`. Differences: docs/poster.md.
@@ -81,7 +85,7 @@ class PODNet(Learner):
         if not self.multi:
             spec = spec.with_head("proxy", proxies=cfg.proxies, distance=cfg.similarity == "distance")
         spec = spec.with_backbones(
-            post_add_relu=False, zero_init=cfg.zero_init, split_last=cfg.levels == "split"
+            post_add_relu=cfg.post_add_relu, zero_init=cfg.zero_init, split_last=cfg.levels == "split"
         )
         parts = [part.model_copy(update={"kind": self.backbone_kind(part.kind)}) for part in spec.backbones]
         return spec.model_copy(update={"backbones": tuple(parts)})

@@ -159,7 +159,8 @@ def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _patched(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A rectangle of `share` of each side in one random colour a sample, around a uniform centre (ASL's CutoutPIL)."""
+    """A rectangle of `share` of each side in one random colour a sample, around a uniform centre. ASL's CutoutPIL, whose
+    rectangle includes its far edges and so has one more row and column where a side in pixels is even."""
     sides = (int(share * images.shape[1] + 0.5), int(share * images.shape[2] + 0.5))
     inside = _window(images, sides, generator)
     colour = torch.randint(256, (len(images), 1, 1, 3), generator=generator, dtype=torch.uint8)

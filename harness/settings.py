@@ -89,7 +89,7 @@ class Optimisation(Frozen):
 def one_cycle(step: int, total: int, warm_up: float = 0.3, start: float = 25.0, end: float = 1e4) -> float:
     """Factor on the peak learning rate at `step` of `total`: cosine up from 1/start, cosine down to 1/(start end).
 
-    The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults.
+    The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults, without its cycle of momentum.
     """
     low, lowest = 1 / start, 1 / (start * end)
     peak = warm_up * total - 1  # between two steps, as a rule

@@ -11,6 +11,7 @@ from steps import begun
 from tiny import tiny_runner
 from torch import Tensor
 
+from imbcil.baselines.podnet import PODNetConfig
 from imbcil.harness.clustering import kmeans
 from imbcil.harness.contract import Phase
 from imbcil.harness.loop import StageContext
@@ -19,6 +20,7 @@ from imbcil.harness.network.backbones import build_backbone
 from imbcil.harness.network.heads import ProxyHead
 from imbcil.harness.network.network import ModuleSpec, NetSpec, freeze
 from imbcil.harness.pools import Pool
+from imbcil.harness.recipes import load_recipe
 
 LOGITS = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.25, 3.0]], dtype=torch.float64)
 TARGETS = torch.tensor([1, 0])
@@ -164,6 +166,27 @@ def test_blocks_start_as_the_identity_and_no_relu_follows_an_addition() -> None:
     before_last, last = levels(designed())[-2:]
     assert torch.equal(before_last, last)
     assert bool((last < 0).any())
+
+
+@pytest.mark.parametrize("name", ["krt", "quick-ml"])
+def test_recipes_of_several_labels_leave_podnet_the_backbone_of_all_learners(name: str) -> None:
+    recipe = load_recipe(name)
+    part = designed(**{key: value for key, value in recipe.learners["podnet"].items() if key != "train"})
+    kind = recipe.backbone.name
+    torch.manual_seed(0)
+    plain = build_backbone(kind)
+    torch.manual_seed(0)
+    mine = build_backbone(kind, **part.options)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected, found = plain.eval()(images), mine.eval()(images)
+    assert torch.equal(expected["features"], found["features"])
+    assert len(found["maps"]) == len(expected["maps"])  # its stages
+
+
+def test_a_backbone_that_keeps_its_relus_is_written_out_and_podnets_own_is_not() -> None:
+    assert "post_add_relu" not in PODNetConfig().model_dump()
+    assert PODNetConfig(post_add_relu=True).model_dump()["post_add_relu"]
 
 
 def test_long_tailed_cils_port_has_padded_shortcuts_and_no_zero_initialisation() -> None:
