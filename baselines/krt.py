@@ -62,7 +62,7 @@ class KRTHead(Head):
 class KRTConfig(LearnerConfig):
     """`retention`: lambda of the token term, times sqrt(K / K_new) (100 and 300 on COCO, 80 on VOC). `rate`: wanted
     pseudo-positives an image and old class (1.4 / 20 on VOC, 2.9 / 80 on COCO), met within `tolerance` by moving the
-    threshold from `start` in steps of 0.005. `embed`: 384 on COCO, 768 on VOC."""
+    threshold from `start` in steps of 0.005. `embed`: 384 on COCO, 768 on VOC. Recipes `krt` (VOC) and `krt-coco` set them."""
 
     retention: float = Field(default=80.0, ge=0)
     rate: float = Field(default=1.4 / 20, gt=0)

@@ -114,10 +114,22 @@ def test_multi_label_runs_have_the_protocols_defaults():
     )
     coco = RunRequest(protocol="mlcil", dataset="coco2014")
     recipe = resolve_recipe(coco)[0]
-    assert (recipe.name, recipe.data.size, recipe.data.resize) == ("krt", 224, 224)
+    assert (recipe.name, recipe.data.size, recipe.data.resize) == ("krt-coco", 224, 224)
 
 
-@pytest.mark.parametrize("recipe", ["quick-ml", "krt"])
+def test_krt_and_l3a_have_the_constants_of_the_images_that_they_are_trained_on():
+    found = {}
+    for dataset in ("voc2007", "coco2014"):
+        recipe = resolve_recipe(RunRequest(protocol="mlcil", dataset=dataset))[0].name
+        krt, l3a = plans(protocol="mlcil", recipe=recipe, method=["krt", "l3a"])
+        mine: Any = krt.learner.cfg
+        other: Any = l3a.learner.cfg
+        found[dataset] = (mine.embed, mine.retention, mine.rate, other.width, other.ridge)
+    assert found["voc2007"] == (768, 80, 1.4 / 20, 8192, 1000)
+    assert found["coco2014"] == (384, 100, 2.9 / 80, 4096, 1000)
+
+
+@pytest.mark.parametrize("recipe", ["quick-ml", "krt", "krt-coco"])
 def test_a_multi_label_recipe_gives_every_learner_the_same_epochs_and_rates(recipe: str):
     names = [name for name in learner_names() if "multi" in load_learner(name).needs.labels]
     made = plans(protocol="mlcil", recipe=recipe, method=names)

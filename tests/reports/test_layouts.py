@@ -96,6 +96,15 @@ def test_measured_rows_stand_above_the_printed_ones_of_their_learner(store):
     assert [row.label for row in table.rows if row.kind == "measured"] == ["rebll"]  # no empty rows of ours
 
 
+def test_a_run_with_cocos_constants_stands_in_the_table_of_its_recipe(store):
+    multi(
+        store, "krt", column="mlcil-B0-C10", dataset="coco2014", memory="20/class", recipe="krt-coco",
+    )  # fmt: skip
+    found = tables(store, "mlcil-coco")
+    assert {recipe for recipe, _ in found} == {"krt"}
+    assert "krt" in [row.label for row in found["krt", "20/class"].rows if row.kind == "measured"]
+
+
 def test_what_difficult_objects_count_as_keeps_no_run_out_of_its_column(store):
     for switches in ("difficult negative, crowd include", "difficult ignore, crowd include"):
         multi(
