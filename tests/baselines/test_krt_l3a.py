@@ -57,6 +57,45 @@ def test_tokens_of_older_tasks_do_not_notice_a_new_one():
     assert torch.allclose(after["tokens"][:, :1], before["tokens"], atol=1e-6)
 
 
+def test_the_transfer_token_looks_at_itself_one_tasks_token_and_the_patches():
+    torch.manual_seed(1)
+    head = KRTHead(6, embed=16).double()
+    for classes in (2, 3):
+        head.grow(classes)
+    for value in head.parameters():
+        value.data.normal_(std=0.4)
+    maps = [torch.randn(2, 6, 7, 7, dtype=torch.float32)]
+    found = head.float()(torch.zeros(2, 6), maps)
+    head.double()
+    patches = (head.patch(maps[0].double()) + head.position).flatten(2).transpose(1, 2)
+    logits = []
+    for number, task in enumerate(head.blocks):
+        own = torch.stack([head.transfer, task.token]).expand(2, -1, -1)
+        inside = head.outer(torch.cat([own, patches], dim=1))
+        parts = []
+        for place in (slice(2 * one, 2 * one + 2) for one in range(8)):  # two numbers a head
+            ask = head.asks(inside[:, :1])[:, :, place]
+            weight = (ask @ head.shows(inside)[:, :, place].transpose(1, 2) / math.sqrt(2)).softmax(dim=2)
+            parts.append(weight @ head.gives(inside)[:, :, place])
+        token = head.transfer + head.joins(torch.cat(parts, dim=2))[:, 0]
+        token = token + head.mlp(head.inner(token))
+        assert torch.allclose(found["tokens"][:, number].double(), token, atol=1e-4)
+        logits.append(torch.nn.functional.linear(task.norm(token), task.weight, task.bias))
+    assert torch.allclose(found["logits"].double(), torch.cat(logits, dim=1), atol=1e-4)
+
+
+def test_one_cosine_holds_the_tokens_of_all_old_tasks(tmp_path: Path):
+    runner, phase = begun("krt", tmp_path, 2, scenario=tiny_multi_scenario(), settings={"krt.embed": 16})
+    learner: Any = runner.learner
+    batch = batch_of(runner, phase.new)
+    out, old = learner.net(batch.images), learner.state["old"](batch.images).extras["tokens"].flatten(1)
+    out.extras["tokens"] = torch.randn(len(old), 3, 16, generator=torch.Generator().manual_seed(2))
+    mine = out.extras["tokens"][:, :2].flatten(1).double()
+    cosine = (mine * old).sum(dim=1) / mine.norm(dim=1) / old.double().norm(dim=1)
+    expected = learner.cfg.retention * math.sqrt(6 / 2) * float((1 - cosine).mean())
+    assert float(learner.loss(batch, out)["tokens"].detach()) == pytest.approx(expected, rel=1e-4)
+
+
 def test_krt_learns_old_columns_from_its_own_labels_and_holds_old_tokens(tmp_path: Path):
     runner, phase = begun("krt", tmp_path, scenario=tiny_multi_scenario(), settings={"krt.embed": 16})
     learner: Any = runner.learner
