@@ -203,4 +203,4 @@ class LabelSettings(Frozen):
 
     policy: Policy | None = None
     memory: MemoryPolicy | None = None
-    threshold: float = 0.5
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -166,6 +166,15 @@ def at_phase(method: str, store: Path, phase: int, **options: Any) -> tuple[Runn
     return runner, runner._phase_view(begins=True)
 
 
+@pytest.mark.parametrize("value", [0, 1, 1.5, -0.2])
+def test_a_threshold_that_no_probability_can_tell_apart_is_refused(value: float, tmp_path: Path):
+    with pytest.raises(BadInput, match=r"labels\.threshold"):
+        tiny_runner(
+            "lwf", tmp_path, scenario=tiny_multi_scenario(),
+            settings={"labels.policy": "pseudo_old", "labels.threshold": value},
+        )  # fmt: skip
+
+
 def test_a_learner_that_asks_for_a_hidden_column_gets_an_error(tmp_path: Path):
     runner, phase = at_phase("replay", tmp_path, 1)
     tools = runner.learner.tools
