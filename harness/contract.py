@@ -64,6 +64,7 @@ class _Keeper:
     Config: ClassVar[type[Frozen]] = Frozen
     version: ClassVar[int] = 1  # raise by hand when results change
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "released", "sound": settings that differ
+    remedies: ClassVar[Mapping[str, str]] = {}  # loss term -> what to try where it is not finite
     reconstruction: ClassVar[bool] = False  # the paper left it open; tables mark the row
     _given: ClassVar[frozenset[str]] = frozenset({"cfg", "state", "tools", "memory", "name"})
 

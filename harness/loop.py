@@ -228,17 +228,25 @@ def checked_means(sums: dict[str, Tensor], steps: int, run: StageContext) -> dic
     One term that overflows spoils the network and with it the others: all that did are named.
     """
     values = torch.stack(list(sums.values())).tolist() if sums else []
-    bad = [repr(name) for name, value in zip(sums, values, strict=True) if not math.isfinite(value)]
+    bad = [name for name, value in zip(sums, values, strict=True) if not math.isfinite(value)]
     if bad:
-        what = f"The loss term {bad[0]} of {run.learner.name} is"
+        listed = ", ".join(map(repr, bad))
+        what = f"The loss term {listed} of {run.learner.name} is"
         if len(bad) > 1:
-            what = f"The loss terms {', '.join(bad)} of {run.learner.name} are"
+            what = f"The loss terms {listed} of {run.learner.name} are"
         phase = f"phase {int(str(run.key[1])) + 1}" + (f" of {run.phases}" if run.phases else "")
         raise RunStopped(
-            f"{what} not finite in {phase}, stage {run.stage.name}, epoch {run.position.epoch + 1}. The last good checkpoint stays; try a smaller learning rate "
-            "(--set train.lr=...)."
+            f"{what} not finite in {phase}, stage {run.stage.name}, epoch {run.position.epoch + 1}. "
+            f"The last good checkpoint stays; try {way_out(bad, run)}."
         )
     return {name: value / max(steps, 1) for name, value in zip(sums, values, strict=True)}
+
+
+def way_out(terms: list[str], run: StageContext) -> str:
+    """What to try when these terms are not finite: what their owners say of them, and a smaller learning rate."""
+    parts = (run.learner, *run.plugins.items)
+    remedies = [part.remedies[term] for term in terms for part in parts if term in part.remedies]
+    return " or ".join([*remedies, "a smaller learning rate (--set train.lr=...)"])
 
 
 @torch.no_grad()

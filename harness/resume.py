@@ -111,5 +111,6 @@ def _require_finite(tensors: dict[str, Tensor], learner: str, place: str) -> Non
     for name, tensor in tensors.items():
         if "#" in name and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise RunStopped(
-                f"{name.split('#')[1]} of {learner} is not finite in {place}; the last good checkpoint stays."
+                f"{name.split('#')[1]} of {learner} is not finite in {place}; the last good checkpoint stays, and a "
+                "smaller learning rate (--set train.lr=...) may help."
             )

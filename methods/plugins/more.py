@@ -87,6 +87,7 @@ class MORE(Plugin):
     needs_counts: ClassVar[bool] = True
     source: ClassVar[str] = "Luo et al., NeurIPS 2025"
     reconstruction: ClassVar[bool] = True
+    remedies = {"more": "a smaller amplitude (--set more.amplitude=...)"}
     cfg: MOREConfig
 
     # --- the split ----------------------------------------------------------------------------------------------
@@ -194,9 +195,10 @@ class MORE(Plugin):
         full = compared_logits(out)
         squares = ((full.detach() if self.cfg.stop == "full" else full) - general).square()
         loss, gaps = discrepancy(squares, batch, self.cfg.form, self.state["images"])
-        if batch.epoch == batch.total // max(batch.steps, 1) - 1:  # the log tells of the stage's last epoch
-            shares = batch.label_shares(squares.shape[1])
-            self.state["gap"] += torch.stack([(shares * gaps).sum(dim=0), shares.sum(dim=0)]).detach()
+        if not batch.step:  # the log tells of the last epoch, which a plateau makes an early one
+            self.state["gap"].zero_()
+        shares = batch.label_shares(squares.shape[1])
+        self.state["gap"] += torch.stack([(shares * gaps).sum(dim=0), shares.sum(dim=0)]).detach()
         share = batch.epoch * batch.steps / max(batch.total, 1) if self.cfg.per == "epoch" else batch.progress
         peak = self.cfg.amplitude * (batch.counts > 0).sum()
         return {"more": schedule_factor(self.cfg.schedule, share) * peak * loss}

@@ -1,6 +1,7 @@
 """MORE in runs: its controls, policies, statistics, stages, and what it does to rare classes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from steps import begun
 from tiny import all_scores, tiny_runner
 from torch import Tensor
 
+from imbcil.harness.base.errors import RunStopped
 from imbcil.methods.plugins._split import LowRank, split_modules
 
 
@@ -109,3 +111,27 @@ def gap_by_class(amplitude: float, store: Path) -> Tensor:
 def test_after_a_short_run_the_discrepancy_is_larger_on_rare_than_on_frequent_classes(tmp_path: Path) -> None:
     found = gap_by_class(2.0, tmp_path / "more")
     assert found[1] > 1.25 * found[0]
+
+
+def test_the_log_tells_of_the_last_epoch_even_where_a_plateau_ends_the_stage_early(tmp_path: Path) -> None:
+    stopping = {"icarl.schedule": "plateau", "icarl.patience": 1, "icarl.lr_min": 1.0}
+    runner = tiny_runner(
+        "icarl+more", tmp_path, settings=stopping, recipe={"train": {"epochs": 30, "batch": 8, "lr": 0.2}}
+    )
+    runner._run_phase()
+    assert runner.costs.trained_images < 30 * 21  # images of the phase: the stage did end early
+    assert (runner.learner.tools.logged_per_class["more_discrepancy"] > 0).all()
+
+
+@pytest.mark.parametrize(("settings", "hinted"), [({}, True), ({"more.amplitude": 0}, False)])
+def test_a_run_that_diverges_is_told_to_lower_the_amplitude(
+    settings: dict[str, Any], hinted: bool, tmp_path: Path
+) -> None:
+    runner = tiny_runner(
+        "replay+more", tmp_path, settings=settings, recipe={"train": {"epochs": 4, "batch": 8, "lr": 1e20}}
+    )
+    with pytest.raises(
+        RunStopped, match=r"try .*a smaller learning rate \(--set train.lr=...\)\.$"
+    ) as stopped:
+        runner.run()
+    assert ("a smaller amplitude (--set more.amplitude=...) or" in str(stopped.value)) == hinted
