@@ -1,7 +1,8 @@
 """Numbers of one phase and of a whole run, from stored scores alone: numpy in, floats out, float64 inside.
 
 Names and definitions: accuracies in percent; a class is *many*, *medium* or *few* by the images of its raw
-profile (before any hold-out): more than 100, 20 to 100, fewer than 20. `acc_total` weighs test images equally,
+profile (before any hold-out): more than 100, 20 to 100, fewer than 20; a group's accuracy is the mean over its
+classes (Kang et al. 2020), however many test images each has. `acc_total` weighs test images equally,
 `acc_task_mean` weighs phases equally (the convention of FACIL and LT-CIL). What is undefined is left out:
 no value is ever NaN or infinite. Nothing here knows a learner.
 """
@@ -107,8 +108,9 @@ def _accuracies(hits: Floats, labels: Ints, phase_of_class: Ints, counts: Ints) 
 
 
 def _by_group(hits: Floats, labels: Ints, counts: Ints) -> dict[str, float]:
-    group = np.array(count_groups(counts))[labels]
-    return {f"acc_{name}": _percent(hits[group == name]) for name in GROUPS}
+    group, accuracies = np.array(count_groups(counts)), _class_means(hits, labels, len(counts))
+    tested = ~np.isnan(accuracies)
+    return {f"acc_{name}": _mean(accuracies[tested & (group == name)]) for name in GROUPS}
 
 
 def _forgetting(now: Floats, history: Floats, phase_of_class: Ints, counts: Ints) -> dict[str, float]:

@@ -61,7 +61,7 @@ def plain(scores, labels, phases, counts, history):
     tasks = [mean(v for c, v in lost.items() if phases[c] == p) for p in range(newest)]
     result["phase/forgetting_task_mean"] = mean(v for v in tasks if v is not None)
     for name in ("many", "medium", "few"):
-        result[f"phase/acc_{name}"] = over(lambda c, name=name: group[c] == name)
+        result[f"phase/acc_{name}"] = mean(a for c, a in enumerate(now) if a is not None and group[c] == name)
         result[f"phase/forgetting_{name}"] = mean(v for c, v in lost.items() if group[c] == name)
     if len(set(lost.values())) > 1 and len({counts[c] for c in lost}) > 1:
         result["phase/forgetting_count_corr"] = stats.spearmanr(
@@ -187,6 +187,14 @@ def test_accuracies_per_class_and_per_phase_leave_gaps_where_nothing_was_tested(
 
 def test_groups_follow_the_bounds_of_the_field():
     assert count_groups(np.array([101, 100, 20, 19, 0])) == ("many", "medium", "medium", "few", "few")
+
+
+def test_a_group_is_the_mean_over_its_classes_however_many_test_images_each_has():
+    labels = np.repeat(np.arange(3), (8, 1, 1))
+    scores = np.eye(3, dtype=np.float32)[np.repeat([0, 0, 2], (8, 1, 1))]  # the second class is never found
+    found = phase_metrics({"fc": scores}, labels, np.zeros(3, int), np.array([300, 200, 5]), np.empty((0, 3)))
+    assert (found["phase/acc_many"], found["phase/acc_few"]) == (50.0, 100.0)  # not 8 of 9 images
+    assert found["phase/acc_total"] == 90.0
 
 
 def test_classes_can_be_grouped_by_the_sizes_of_another_profile_too():
