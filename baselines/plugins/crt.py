@@ -14,7 +14,8 @@ from imbcil.harness.samplers import ClassAware
 
 
 class CRTConfig(Frozen):
-    """`per`: rows of each class that is drawn. `milestones`: epochs; the rate falls tenfold at each."""
+    """`per`: rows of each class that is drawn. `milestones`: epochs; the rate falls tenfold at each. Momentum (Nesterov's
+    where the recipe has it) and batch are the learner's."""
 
     epochs: int = Field(default=30, ge=1)
     lr: float = Field(default=0.1, gt=0)
@@ -28,6 +29,7 @@ class CRT(Plugin):
     head whose classes have a row at hand are drawn anew and trained; the others rest."""
 
     Config = CRTConfig
+    version: ClassVar[int] = 2  # the learner's kind of momentum
     slots: ClassVar[tuple[str, ...]] = ()
     labels: ClassVar[frozenset[str]] = frozenset({"single"})
     needs_head: ClassVar[frozenset[str]] = frozenset({"linear", "cosine"})
@@ -44,8 +46,8 @@ class CRT(Plugin):
         ]
         first = stages[0].optim
         optim = Optimisation(
-            epochs=cfg.epochs, batch=first.batch, lr=cfg.lr, momentum=first.momentum, weight_decay=cfg.weight_decay,
-            schedule="multistep", milestones=cfg.milestones,
+            epochs=cfg.epochs, batch=first.batch, lr=cfg.lr, momentum=first.momentum, nesterov=first.nesterov,
+            weight_decay=cfg.weight_decay, schedule="multistep", milestones=cfg.milestones,
         )  # fmt: skip
         last = Stage(
             "crt", pool, optim, (Group(*(f"head.{number}" for number in blocks)),), sampler=ClassAware(per=cfg.per),

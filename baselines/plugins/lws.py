@@ -26,7 +26,8 @@ from imbcil.harness.samplers import ClassAware
 
 
 class LWSConfig(Frozen):
-    """`per`: rows of each class that is drawn. Momentum and batch are the learner's, the schedule is a cosine."""
+    """`per`: rows of each class that is drawn. Momentum (Nesterov's where the recipe has it) and batch are the
+    learner's, the schedule is a cosine."""
 
     epochs: int = Field(default=5, ge=1)
     lr: float = Field(default=0.1, gt=0)
@@ -39,6 +40,7 @@ class LWS(Plugin):
     rest. The learner's losses and its teacher never see the scales. `two_stage` is the form for several phases."""
 
     Config = LWSConfig
+    version: ClassVar[int] = 2  # the learner's kind of momentum
     slots: ClassVar[tuple[str, ...]] = ("calibrator",)
     labels: ClassVar[frozenset[str]] = frozenset({"single"})
     needs_head: ClassVar[frozenset[str]] = frozenset({"linear"})
@@ -53,8 +55,8 @@ class LWS(Plugin):
             return stages
         first, cfg = stages[0].optim, self.cfg
         optim = Optimisation(
-            epochs=cfg.epochs, batch=first.batch, lr=cfg.lr, momentum=first.momentum, weight_decay=cfg.weight_decay,
-            schedule="cosine",
+            epochs=cfg.epochs, batch=first.batch, lr=cfg.lr, momentum=first.momentum, nesterov=first.nesterov,
+            weight_decay=cfg.weight_decay, schedule="cosine",
         )  # fmt: skip
         last = Stage(
             "lws", learner.rows_at_hand(phase), optim, (Group("calibrators.lws.*.a"),),

@@ -231,6 +231,14 @@ def test_lws_learns_scales_from_one_and_moves_nothing_else(tmp_path: Path) -> No
     assert torch.equal(runner.learner.net.calibrator("lws").vectors()[0], torch.ones(4))
 
 
+@pytest.mark.parametrize("name", ["crt", "lws"])
+def test_the_second_stage_has_the_momentum_of_the_recipe(name: str, tmp_path: Path) -> None:
+    recipe = {"train": {"epochs": 2, "batch": 8, "lr": 0.05, "momentum": 0.8, "nesterov": True}}
+    runner, phase = begun(f"replay+{name}", tmp_path, 0, recipe=recipe)
+    optim = runner.plugins.stages(phase, runner.learner)[-1].optim
+    assert (optim.momentum, optim.nesterov, optim.batch) == (0.8, True, 8)
+
+
 @pytest.mark.parametrize("tau", [0.0, 0.7, 1.0])
 def test_tau_norm_divides_rows_by_their_norm_and_drops_the_bias(tau: float, tmp_path: Path) -> None:
     runner, phase = begun("replay+tau_norm", tmp_path, 1, settings={"tau_norm.tau": tau})
