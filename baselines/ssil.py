@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class SSIL(Learner):
     """
 
     title = "SSIL"
+    version = 2  # the other rows of a batch have no part in a plug-in's class weights
     Config = SSILConfig
     needs = Needs(sampler="own", memory="required", teacher=True, hard_labels="its separated softmax")
     presets = {"released": {"normalisation": "separate", "drop_last": True}, "sound": {}}
@@ -48,18 +50,19 @@ class SSIL(Learner):
         *tasks, newest = self.net.head.slices()
         if old is None:
             return {"ce": self.classify(batch, out.logits).mean()}
+        is_new = batch.slot < 0  # on the CPU: choosing rows does not wait for the device
         terms = {
-            "ce_new": self.sliced(batch, out.logits, newest, batch.stream == 0),
-            "ce_old": self.sliced(batch, out.logits, slice(0, newest.start), batch.stream > 0),
+            "ce_new": self.sliced(batch, out.logits, newest, is_new),
+            "ce_old": self.sliced(batch, out.logits, slice(0, newest.start), ~is_new),
         }
         kd = task_distillation(out.logits, old, tasks, self.cfg.temperature)
         squared = self.cfg.temperature**2 if self.cfg.normalisation == "joint" else 1.0
         return {**terms, "kd": self.cfg.distillation * squared * kd}
 
     def sliced(self, batch: Batch, logits: Tensor, classes: slice, chosen: Tensor) -> Tensor:
-        """Cross-entropy over `classes` on the chosen rows [B]; the others get a valid target and no weight."""
-        targets = batch.targets.clamp(classes.start, classes.stop - 1)
-        total = (self.classify(batch, logits, targets, classes) * chosen).sum()
+        """Cross-entropy over `classes` on the chosen rows [B] alone: a plug-in's class weights are scaled over them."""
+        rows = torch.nonzero(chosen).flatten().to(logits.device)
+        total = self.classify(batch, logits[rows], batch.targets[rows], classes).sum()
         if self.cfg.normalisation == "joint":
             return total / len(chosen)
-        return total / chosen.sum().clamp(min=1)
+        return total / max(len(rows), 1)

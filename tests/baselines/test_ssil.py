@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from steps import batch_of, begun, outputs
 from tiny import tiny_runner
 from torch import Tensor
@@ -54,6 +55,23 @@ def test_the_terms_are_those_of_the_authors_or_of_the_port(
     assert terms["ce_new"] == pytest.approx(ce_new / divisors[0], rel=1e-5)
     assert terms["ce_old"] == pytest.approx(ce_old / divisors[1], rel=1e-5)
     assert terms["kd"] == pytest.approx(squared * float(kd), rel=1e-5)  # the second task has one class: zero
+
+
+def test_class_weights_of_a_plug_in_are_scaled_over_the_rows_that_compete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, phase = begun("ssil+class_balanced_loss", tmp_path, phase=2, settings=SEPARATE)
+    learner, batch = runner.learner, batch_of(runner, phase.memory + phase.new)
+    z, _ = fixed(learner, batch, monkeypatch)
+    found = learner.loss(batch, outputs(z))
+    for name, rows, classes in (
+        ("ce_new", batch.stream == 0, slice(4, 6)), ("ce_old", batch.stream == 1, slice(0, 4))
+    ):  # fmt: skip
+        weights = 1e-4 / (1 - 0.9999 ** batch.counts[classes].double())
+        wanted = F.cross_entropy(
+            z[rows, classes].double(), batch.targets[rows] - classes.start, weight=weights
+        )
+        assert float(found[name]) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_a_batch_holds_new_images_and_exemplars_in_the_wanted_ratio(tmp_path: Path) -> None:
