@@ -23,10 +23,11 @@ class LDAMDRWConfig(Frozen):
 
 class LDAMDRW(Plugin):
     """Cross-entropy of s (cos - margin_y), margin_c = K / n_c^(1/4) with the largest `margin`. A linear head becomes a
-    cosine one that starts at s; the loss divides by that head's own scale. Classes that the loader does not deliver
-    have no margin."""
+    cosine one whose scale stays s; the loss divides by the scale of a head that learns its own. Classes that the loader
+    does not deliver have no margin."""
 
     Config = LDAMDRWConfig
+    version: ClassVar[int] = 2  # the scale rests
     slots: ClassVar[tuple[str, ...]] = ("criterion",)
     labels: ClassVar[frozenset[str]] = frozenset({"single"})
     needs_head: ClassVar[frozenset[str]] = frozenset({"cosine"})
@@ -35,7 +36,9 @@ class LDAMDRW(Plugin):
     cfg: LDAMDRWConfig
 
     def design(self, spec: NetSpec) -> NetSpec:
-        return spec.with_head("cosine", scale=self.cfg.scale) if spec.head.kind == "linear" else spec
+        if spec.head.kind != "linear":
+            return spec
+        return spec.with_head("cosine", scale=self.cfg.scale, fixed=True)
 
     def criterion(self, inner: Criterion) -> Criterion:
         def with_margins(batch: Batch, logits: Tensor, targets: Tensor, classes: slice) -> Tensor:

@@ -148,13 +148,18 @@ class LinearHead(Head):
 
 @register_head("cosine")
 class CosineHead(Head):
-    """z = scale * cos(h, w): one learnable scale, no bias (Hou et al. 2019, eq. 3). extras: "cos" [B, K]."""
+    """z = scale * cos(h, w), no bias (Hou et al. 2019, eq. 3). One scale, which learns unless it is `fixed`: where no
+    loss moves it, weight decay would. extras: "cos" [B, K]."""
 
     use_bias = False
+    scale: Tensor
 
-    def __init__(self, dim: int, scale: float = 1.0) -> None:
+    def __init__(self, dim: int, scale: float = 1.0, fixed: bool = False) -> None:
         super().__init__(dim)
-        self.scale = nn.Parameter(torch.tensor(scale))
+        if fixed:
+            self.register_buffer("scale", torch.tensor(scale))
+        else:
+            self.scale = nn.Parameter(torch.tensor(scale))
 
     def forward(self, features: Tensor, maps: list[Tensor]) -> dict[str, Tensor]:
         cosines = F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))

@@ -120,7 +120,7 @@ def test_ldam_takes_the_margin_from_the_true_cosine_and_weighs_late(tmp_path: Pa
     runner, _ = begun("replay+ldam_drw", tmp_path, 0)
     plugin, net = runner.plugins.items[0], runner.learner.net
     assert net.spec().head.kind == "cosine"
-    net.head.scale.data.fill_(7.0)
+    net.head.scale.fill_(7.0)
     cosines = torch.rand(4, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     margins = torch.tensor([0.5 * (5 / n) ** 0.25 for n in (500, 50, 5)], dtype=torch.float64)
     shifted = cosines.double().clone()
@@ -134,6 +134,15 @@ def test_ldam_takes_the_margin_from_the_true_cosine_and_weighs_late(tmp_path: Pa
     assert late.mean().item() == pytest.approx(
         float((weights * ce(30 * shifted)).sum() / weights.sum()), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("method", ["replay+ldam_drw", "icarl+ldam_drw+crt", "replay+ldam_drw+two_stage"])
+def test_the_scale_of_the_scores_stays_what_ldam_trains_with(method: str, tmp_path: Path) -> None:
+    runner = tiny_runner(method, tmp_path)
+    runner.run()
+    assert (
+        float(runner.learner.net.head.scale) == 30.0
+    )  # weight decay would take it towards 0: its gradient is 0
 
 
 @pytest.mark.parametrize("kind", [LogitAdjustment, ClassBalancedLoss])
