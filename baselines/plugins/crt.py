@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from imbcil.harness.base.config import Frozen
+from imbcil.harness.base.errors import BadInput
 from imbcil.harness.contract import Batch, Group, Learner, Optimisation, Outputs, Phase, Plugin, Stage
 from imbcil.harness.samplers import ClassAware
 
@@ -39,6 +40,12 @@ class CRT(Plugin):
     def stages(self, phase: Phase, stages: Sequence[Stage], learner: Learner) -> Sequence[Stage]:
         if not stages:
             return stages
+        for stage in stages:
+            if stage.owner != "learner" and fits_scales(stage):
+                raise BadInput(
+                    f"{self.name} draws the head anew after {stage.owner} has fitted scales to it; write {self.name} before "
+                    f"{stage.owner}, or leave one of them out."
+                )
         pool, cfg = learner.rows_at_hand(phase), self.cfg
         counts = pool.counts(phase.hi)
         blocks = [
@@ -51,7 +58,7 @@ class CRT(Plugin):
         )  # fmt: skip
         last = Stage(
             "crt", pool, optim, (Group(*(f"head.{number}" for number in blocks)),), sampler=ClassAware(per=cfg.per),
-            loss=cross_entropy, begin=partial(redraw, learner, blocks),
+            loss=partial(cross_entropy, learner), begin=partial(redraw, learner, blocks),
         )  # fmt: skip
         return [*stages, last]
 
@@ -62,6 +69,11 @@ def redraw(learner: Learner, blocks: Sequence[int]) -> None:
         learner.net.head.blocks[number].reset()  # type: ignore[operator]
 
 
-def cross_entropy(batch: Batch, out: Outputs) -> dict[str, Tensor]:
-    """Plain: the sampler has balanced the classes already."""
-    return {"ce": F.cross_entropy(out.logits, batch.targets)}
+def fits_scales(stage: Stage) -> bool:
+    """Whether a stage trains a calibrator, which belongs to the head of that moment."""
+    return any(word.startswith("calibrators.") for group in stage.train for word in group.select)
+
+
+def cross_entropy(learner: Learner, batch: Batch, out: Outputs) -> dict[str, Tensor]:
+    """Plain, since the sampler has balanced the classes already, and under a learner's own correction of its logits."""
+    return {"ce": F.cross_entropy(learner.net.calibrated(out, "teacher"), batch.targets)}

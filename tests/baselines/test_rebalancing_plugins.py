@@ -225,6 +225,30 @@ def test_crt_starts_from_a_fresh_head(tmp_path: Path) -> None:
     assert not (runner.learner.net.head.weight == before).any()
 
 
+@pytest.mark.parametrize("name", ["lws", "two_stage"])
+def test_crt_after_a_stage_that_fits_scales_to_the_head_is_refused_before_training(
+    name: str, tmp_path: Path
+) -> None:
+    runner = tiny_runner(f"replay+{name}+crt", tmp_path / "a")
+    with pytest.raises(BadInput, match=f"crt draws the head anew after {name} .* write crt before {name}"):
+        runner.run()
+    assert runner.costs.images == 0
+    runner, phase = begun(f"replay+crt+{name}", tmp_path / "b", 0)
+    assert [stage.name for stage in runner.plugins.stages(phase, runner.learner)] == ["train", "crt", name]
+
+
+def test_crt_learns_under_the_correction_that_bic_has_fitted(tmp_path: Path) -> None:
+    runner, phase = begun("bic+crt", tmp_path, 1)
+    factors, shifts = torch.tensor([1.0, 1.0, 1.0, 0.5]), torch.tensor([0.0, 0.0, 0.0, -2.0])
+    runner.learner.net.calibrator("bic").set(factors, shifts)
+    *_, stage = runner.plugins.stages(phase, runner.learner)
+    given = batch_of(runner, phase.memory + phase.new)
+    raw = torch.randn(len(given.targets), 4, generator=torch.Generator().manual_seed(0))
+    assert stage.name == "crt" and stage.loss is not None
+    wanted = F.cross_entropy(raw * factors + shifts, given.targets)
+    assert stage.loss(given, outputs(raw))["ce"].item() == pytest.approx(wanted.item())
+
+
 def test_lws_learns_scales_from_one_and_moves_nothing_else(tmp_path: Path) -> None:
     moved, stage = moved_by_last_stage("replay+lws", tmp_path)
     assert moved == {f"calibrators.lws.blocks.{number}.a" for number in range(3)}
