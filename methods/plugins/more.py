@@ -90,6 +90,12 @@ class MORE(Plugin):
     remedies = {"more": "a smaller amplitude (--set more.amplitude=...)"}
     cfg: MOREConfig
 
+    @classmethod
+    def version_with(cls, cfg: MOREConfig) -> int:
+        return (
+            cls.version if cfg.policy in ("merge", "discard") else 2
+        )  # the others forget layers that are gone
+
     # --- the split ----------------------------------------------------------------------------------------------
 
     def check_backbones(self, parts: Sequence[nn.Module]) -> str:
@@ -178,6 +184,12 @@ class MORE(Plugin):
             if self.cfg.policy == "freeze-stack":
                 self.state.setdefault("stacked", {})[name] = module.added().clone()
         self._log(learner)
+
+    def end_phase(self, phase: Phase, learner: Learner) -> None:
+        """What the policies remember of a layer goes with it: the next network that FOSTER boosts never held this tail."""
+        there = dict(learner.net.named_modules())
+        for part in self.state.keys() & {"kept", "stacked", "anchor"}:
+            self.state[part] = {name: value for name, value in self.state[part].items() if name in there}
 
     def unwrap(self, net: Network) -> None:
         for name in split_modules(net):

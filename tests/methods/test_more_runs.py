@@ -47,6 +47,16 @@ def test_every_policy_starts_a_phase_from_the_function_it_ended_with(policy: str
     assert (bool(stacked) and max(stacked) > 0) == (policy == "freeze-stack")
 
 
+@pytest.mark.parametrize("policy", ["keep", "freeze-stack"])
+def test_a_tail_is_not_taken_into_a_network_that_never_held_it(policy: str, tmp_path: Path) -> None:
+    runner, _ = opened("foster+more", tmp_path, 2, settings={"more.policy": policy})
+    splits = split_modules(runner.learner.net)
+    assert splits and all(
+        name.startswith("backbones.1.") for name in splits
+    )  # the student of phase 1, doubled
+    assert not any(part.added().any() for part in splits.values())
+
+
 def test_discarding_goes_on_with_the_general_weights_alone() -> None:
     plugin, net = wrapped(policy="discard")
     general = {name: value.clone() for name, value in net.named_parameters() if "tail" not in name}
