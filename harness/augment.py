@@ -159,10 +159,10 @@ def _cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _patched(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A rectangle of `share` of each side in one random colour a sample, around a uniform centre. ASL's CutoutPIL, whose
-    rectangle includes its far edges and so has one more row and column where a side in pixels is even."""
-    sides = (int(share * images.shape[1] + 0.5), int(share * images.shape[2] + 0.5))
-    inside = _window(images, sides, generator)
+    """A rectangle of `share` of each side in one random colour a sample, around a uniform centre: ASL's CutoutPIL. PIL
+    paints the far edges too, so that the centre is in the middle and each side odd."""
+    height, width = (int(share * side + 0.5) // 2 * 2 + 1 for side in images.shape[1:3])
+    inside = _window(images, (height, width), generator)
     colour = torch.randint(256, (len(images), 1, 1, 3), generator=generator, dtype=torch.uint8)
     return torch.where(inside[..., None], colour.to(images.device, non_blocking=True), images)
 

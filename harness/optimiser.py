@@ -1,6 +1,7 @@
 """Optimisers whose buffers are known by parameter name, learning rates, and the plateau rule."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class NamedOptimiser:
 
     def __init__(self, net: Network, stage: Stage) -> None:
         self.settings = stage.optim
-        self.groups: tuple[Group, ...] = stage.train
+        self.groups: list[Group] = []  # of each of torch's groups
         self.names: dict[str, nn.Parameter] = {}
         members: list[dict[str, Any]] = []
         for group in stage.train:
@@ -26,8 +27,10 @@ class NamedOptimiser:
                 name: value for name, value in select(net, group.select).items() if name not in self.names
             }
             self.names |= fresh
-            decay = self.settings.weight_decay if group.wd is None else group.wd
-            members.append({"params": list(fresh.values()), "lr": self.settings.lr, "weight_decay": decay})
+            for names, decay in _by_decay(fresh, group, self.settings):
+                self.groups.append(group)
+                values = [fresh[name] for name in names]
+                members.append({"params": values, "lr": self.settings.lr, "weight_decay": decay})
         self.torch = _build(self.settings, members, net.runtime.device)
 
     @property
@@ -35,13 +38,18 @@ class NamedOptimiser:
         return list(self.names.values())
 
     def set_learning_rates(self, epoch: int, step: int, steps: int, plateau: float = 1.0) -> None:
-        """A pure function of the place in the stage, but for the plateau's factor."""
+        """And cycled momenta: a pure function of the place in the stage, but for the plateau's factor."""
         for group, member in zip(self.groups, self.torch.param_groups, strict=True):
             if group.schedule is not None:
                 scale = group.schedule(epoch, self.settings.epochs)
             else:
                 scale = self.settings.lr_scale(epoch, step, steps) * plateau
             member["lr"] = self.settings.lr * group.lr * scale
+            if self.settings.cycle_momentum:
+                momentum = self.settings.momentum_at(epoch, step, steps)
+                member |= (
+                    {"betas": (momentum, member["betas"][1])} if "betas" in member else {"momentum": momentum}
+                )
 
     def step(self) -> None:
         """Bound the gradients as the stage asks, then step."""
@@ -66,6 +74,24 @@ class NamedOptimiser:
         for name, held in state.items():
             value = self.names[name]
             self.torch.state[value] = {key: _laid_out_like(value, item) for key, item in held.items()}
+
+
+def _by_decay(
+    values: Mapping[str, nn.Parameter], group: Group, settings: Optimisation
+) -> list[tuple[list[str], float]]:
+    """Names that decay alike, with their weight decay. A group's own decay holds for all of it."""
+    if group.wd is not None:
+        return [(list(values), group.wd)]
+    spared = [
+        name for name, value in values.items() if settings.spare_norms and _is_shift_or_scale(name, value)
+    ]
+    decaying = [name for name in values if name not in spared]
+    return [(decaying, settings.weight_decay), *([(spared, 0.0)] if spared else [])]
+
+
+def _is_shift_or_scale(name: str, value: Tensor) -> bool:
+    """A bias, or the weight of a normalisation; a token is neither."""
+    return name.endswith(".bias") or (value.ndim == 1 and name.endswith(".weight"))
 
 
 def _laid_out_like(value: Tensor, held: Tensor) -> Tensor:

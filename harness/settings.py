@@ -13,18 +13,22 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Policy = Literal["mask_current", "assume_negative", "pseudo_old"]
 MemoryPolicy = Literal["capture_only", "oracle_forward", "oracle_full", "relabel"]
+MOST_MOMENTUM, LEAST_MOMENTUM = 0.95, 0.85  # of torch's OneCycleLR
 
 
 class Optimisation(Frozen):
     """How one stage is optimised. Learning rates follow from (epoch, step) alone, so they need no state;
     `plateau` is the exception, whose state the loop owns and checkpoints."""
 
-    unwritten: ClassVar = frozenset({"first_phase", "warmup", "peak"})
+    unwritten: ClassVar = frozenset(
+        {"first_phase", "first_phase_lr", "warmup", "peak", "cycle_momentum", "spare_norms"}
+    )
     kind: Literal["sgd", "adam"] = "sgd"
     epochs: Annotated[int, Field(ge=0)] = 1
     first_phase: Positive = 1.0  # epochs of the first of several phases, as a multiple of `epochs`
     batch: Annotated[int, Field(ge=1)] = 128
     lr: NotNegative = 0.1
+    first_phase_lr: NotNegative | None = None  # of the first of several phases; None: `lr`
     schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
     milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()  # epochs
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # at a milestone or after `patience` bad epochs
@@ -33,7 +37,9 @@ class Optimisation(Frozen):
     patience: Annotated[int, Field(ge=1)] = 5  # plateau: epochs without a better validation loss
     lr_min: NotNegative = 1e-4  # plateau: stop when the learning rate falls below
     weight_decay: NotNegative = 0.0
+    spare_norms: bool = False  # no weight decay on biases and the weights of normalisations
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    cycle_momentum: bool = False  # one_cycle: as the rate rises, momentum (Adam's first beta) falls, and back
     nesterov: bool = False
     clip_norm: Positive | None = None  # total gradient norm
     clamp: Positive | None = None  # element-wise gradient bound
@@ -42,6 +48,8 @@ class Optimisation(Frozen):
     def _consistent(self) -> Self:
         if self.milestones and self.schedule != "multistep":
             raise ValueError(f"milestones need schedule: multistep, not {self.schedule}")
+        if self.cycle_momentum and self.schedule != "one_cycle":
+            raise ValueError(f"cycle_momentum needs schedule: one_cycle, not {self.schedule}")
         if self.warmup and self.schedule in ("one_cycle", "plateau"):
             raise ValueError(f"warmup goes with constant, multistep or cosine, not {self.schedule}")
         return self
@@ -60,8 +68,10 @@ class Optimisation(Frozen):
         )
 
     def in_first_phase(self) -> Self:
-        """The same shape over `first_phase` times the epochs."""
-        return self if self.first_phase == 1 else self.shortened(self.first_phase, first_phase=1.0)
+        """The same shape over `first_phase` times the epochs, at that phase's own rate."""
+        rate = self.lr if self.first_phase_lr is None else self.first_phase_lr
+        own = self if self.first_phase == 1 else self.shortened(self.first_phase, first_phase=1.0)
+        return own if rate == self.lr else own.model_copy(update={"lr": rate})
 
     def shortened(self, share: float, **changes: Any) -> Self:
         """The same shape over `share` of the epochs (rounded, at least one of them), with `changes` on top."""
@@ -76,6 +86,11 @@ class Optimisation(Frozen):
         rising = (epoch + 1) / self.warmup if epoch < self.warmup else 1.0
         return rising * self._scheduled(epoch, step, steps)
 
+    def momentum_at(self, epoch: int, step: int, steps: int) -> float:
+        """Momentum, or Adam's first beta, at `step` of `steps` in `epoch` (all 0-based); meant for `cycle_momentum`."""
+        _, height = _cycle(epoch * steps + step, self.epochs * steps, self.peak)
+        return MOST_MOMENTUM - (MOST_MOMENTUM - LEAST_MOMENTUM) * height
+
     def _scheduled(self, epoch: int, step: int, steps: int) -> float:
         if self.schedule == "multistep":
             return self.factor ** sum(epoch >= milestone for milestone in self.milestones)
@@ -89,14 +104,19 @@ class Optimisation(Frozen):
 def one_cycle(step: int, total: int, warm_up: float = 0.3, start: float = 25.0, end: float = 1e4) -> float:
     """Factor on the peak learning rate at `step` of `total`: cosine up from 1/start, cosine down to 1/(start end).
 
-    The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults, without its cycle of momentum.
+    The two-phase form of torch.optim.lr_scheduler.OneCycleLR with its defaults.
     """
-    low, lowest = 1 / start, 1 / (start * end)
+    rises, height = _cycle(step, total, warm_up)
+    floor = 1 / start if rises else 1 / (start * end)
+    return floor + (1 - floor) * height
+
+
+def _cycle(step: int, total: int, warm_up: float) -> tuple[bool, float]:
+    """Whether a cycle still rises at `step`, and how high it is between its ends (0) and its peak (1)."""
     peak = warm_up * total - 1  # between two steps, as a rule
     if peak > 0 and step <= peak:
-        return low + (1 - low) * 0.5 * (1 - math.cos(math.pi * step / peak))
-    down = (step - peak) / (total - 1 - peak)
-    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * down))
+        return True, 0.5 * (1 - math.cos(math.pi * step / peak))
+    return False, 0.5 * (1 + math.cos(math.pi * (step - peak) / (total - 1 - peak)))
 
 
 class MemorySettings(Frozen):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from imbcil.harness.augment import augment
 from imbcil.harness.autoaugment import OPERATIONS, rand_augment
@@ -113,11 +113,15 @@ def test_other_strengths_are_the_packages_at_its_lowest_and_highest_level(
             assert np.abs(changed.numpy().astype(int) - np.asarray(made(picture)).astype(int)).max() <= 1
 
 
-def test_the_patch_is_half_of_each_side_in_one_colour():
+def test_the_patch_is_half_of_each_side_as_pil_paints_it_in_one_colour():
+    painted = Image.new("L", (16, 16))
+    ImageDraw.Draw(painted).rectangle([8 - 4, 8 - 4, 8 + 4, 8 + 4], fill=255)  # CutoutPIL around (8, 8)
     images = torch.zeros(64, 16, 16, 3, dtype=torch.uint8)
     patched = augment(images, AugmentSettings(patch=0.5), 16, gen(3))
     touched = (patched != 0).any(dim=3)
-    assert int(touched.flatten(1).sum(dim=1).max()) == 64  # 8 x 8 where the border cuts nothing off
+    whole = touched[touched.flatten(1).sum(dim=1).argmax()]  # one that the border does not cut
+    assert (whole.any(dim=0).sum(), whole.any(dim=1).sum()) == (9, 9)
+    assert int(whole.sum()) == int((np.asarray(painted) > 0).sum())
     for image, inside in zip(patched, touched, strict=True):
         assert len(image[inside].unique(dim=0)) <= 1
 
@@ -146,3 +150,9 @@ def test_the_recipe_krt_is_what_its_code_does():
     )
     assert (recipe.augment.patch, recipe.augment.randaugment, recipe.augment.flip) == (0.5, True, False)
     assert recipe.data.size == recipe.data.resize == 224
+    assert recipe.train.cycle_momentum
+    assert recipe.train.spare_norms
+    assert recipe.train.in_first_phase() == recipe.train
+    coco = load_recipe("krt-coco").train
+    assert (coco.lr, coco.in_first_phase().lr) == (1e-4, 4e-5)
+    assert coco.model_copy(update={"lr": 4e-5, "first_phase_lr": None}) == recipe.train

@@ -37,6 +37,11 @@ def test_the_first_phase_keeps_its_shape_over_its_own_epochs():
     assert (optim.epochs, optim.milestones) == (160, (80, 120))
 
 
+def test_the_first_phase_may_have_a_rate_of_its_own():
+    optim = Optimisation(epochs=8, lr=1e-4, first_phase_lr=4e-5, first_phase=0.5)
+    assert (optim.in_first_phase().lr, optim.in_first_phase().epochs, optim.lr) == (4e-5, 4, 1e-4)
+
+
 @pytest.mark.parametrize("epochs", [0, 7])
 def test_an_ordinary_first_phase_and_one_without_training_keep_their_epochs(epochs: int):
     assert Optimisation(epochs=epochs).in_first_phase().epochs == epochs
@@ -49,7 +54,7 @@ def test_a_reduced_recipe_shortens_the_first_phase_too():
 
 def test_settings_with_an_ordinary_first_phase_are_written_as_they_always_were():
     """Runs from before it existed keep their identity."""
-    assert "first_phase" not in Optimisation().model_dump(mode="json")
+    assert not {"first_phase", "first_phase_lr"} & Optimisation().model_dump(mode="json").keys()
     assert Optimisation(first_phase=3).model_dump(mode="json")["first_phase"] == 3
 
 
