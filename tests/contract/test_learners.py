@@ -60,6 +60,11 @@ def composable() -> list[str]:
     return methods + [method for method in TOGETHER if set(method.split("+")[1:]) <= known]
 
 
+# Second stages have thirty epochs of their own; three show as much of the contract.
+SHORT = {"learners": {
+    "eeil": {"tuning_epochs": 3, "tuning_milestones": [1, 2]}, "crt": {"epochs": 3, "milestones": [1, 2]},
+    "two_stage": {"epochs": 3},
+}}  # fmt: skip
 METHODS = composable()
 WITH_OWN_STAGES = [
     method for method in METHODS if "+" not in method or method.endswith("+two_stage") or method in TOGETHER
@@ -77,7 +82,7 @@ def test_every_method_survives_the_tiny_scenario(method: str, memory: str, tmp_p
         with pytest.raises(BadInput, match="needs an exemplar memory"):
             tiny_runner(method, tmp_path, memory=memory)
         return
-    runner = finished(method, tmp_path, memory=memory)
+    runner = finished(method, tmp_path, memory=memory, recipe=SHORT)
     records = runner.s.folder.records()
     assert [record.phase for record in records] == [0, 1, 2]
     for phase, (record, classes) in enumerate(zip(records, np.cumsum(SIZES), strict=True)):
@@ -95,19 +100,19 @@ def test_every_method_survives_the_tiny_scenario(method: str, memory: str, tmp_p
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_killed_after_any_save_ends_bit_identical(method: str, tmp_path: Path) -> None:
-    whole, saves = finished_and_counted(method, tmp_path / "whole")
+    whole, saves = finished_and_counted(method, tmp_path / "whole", recipe=SHORT)
     fractions = (0.2, 0.45, 0.7, 0.95) if method in WITH_OWN_STAGES else (0.5,)
     for stop_at in sorted({max(int(saves * part), 1) for part in fractions}):
         store = tmp_path / f"killed-{stop_at}"
-        kill_after(method, store, stop_at)
+        kill_after(method, store, stop_at, recipe=SHORT)
         torch.manual_seed(stop_at)  # a resumed run must not lean on the global generator
-        resumed = finished(method, store)
+        resumed = finished(method, store, recipe=SHORT)
         assert_same_run(whole, resumed)
 
 
 @pytest.mark.parametrize("method", WITH_OWN_STAGES)
 def test_stages_are_pure_and_change_only_what_they_declare(method: str, tmp_path: Path) -> None:
-    runner = tiny_runner(method, tmp_path)
+    runner = tiny_runner(method, tmp_path, recipe=SHORT)
     original = runner._run_stage
 
     def watched(phase: Any, stage: Any) -> None:
