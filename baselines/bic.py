@@ -103,9 +103,7 @@ class BiC(Learner):
 
     def bias_loss(self, batch: Batch, out: Outputs) -> dict[str, Tensor]:
         beta = self.net.calibrator("bic").vectors()[1][-1]
-        corrected = self.net.calibrated(
-            out, "teacher"
-        )  # without a plug-in's scales, which act in tests alone
+        corrected = self.net.calibrated(out, "teacher")  # a plug-in's scales act in tests alone
         ce = self.classification_loss(batch, corrected)
         return {"bias_ce": ce, "beta": self.cfg.beta_penalty * beta.square() / 2}
 

@@ -28,7 +28,7 @@ class Optimisation(Frozen):
     first_phase: Positive = 1.0  # epochs of the first of several phases, as a multiple of `epochs`
     batch: Annotated[int, Field(ge=1)] = 128
     lr: NotNegative = 0.1
-    first_phase_lr: NotNegative | None = None  # of the first of several phases; None: `lr`
+    first_phase_lr: Positive = 1.0  # rate of the first of several phases, as a multiple of `lr`
     schedule: Literal["constant", "multistep", "cosine", "one_cycle", "plateau"] = "constant"
     milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()  # epochs
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1  # at a milestone or after `patience` bad epochs
@@ -69,9 +69,8 @@ class Optimisation(Frozen):
 
     def in_first_phase(self) -> Self:
         """The same shape over `first_phase` times the epochs, at that phase's own rate."""
-        rate = self.lr if self.first_phase_lr is None else self.first_phase_lr
         own = self if self.first_phase == 1 else self.shortened(self.first_phase, first_phase=1.0)
-        return own if rate == self.lr else own.model_copy(update={"lr": rate})
+        return own.model_copy(update={"lr": self.lr * self.first_phase_lr, "first_phase_lr": 1.0})
 
     def shortened(self, share: float, **changes: Any) -> Self:
         """The same shape over `share` of the epochs (rounded, at least one of them), with `changes` on top."""

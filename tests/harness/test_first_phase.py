@@ -38,8 +38,10 @@ def test_the_first_phase_keeps_its_shape_over_its_own_epochs():
 
 
 def test_the_first_phase_may_have_a_rate_of_its_own():
-    optim = Optimisation(epochs=8, lr=1e-4, first_phase_lr=4e-5, first_phase=0.5)
-    assert (optim.in_first_phase().lr, optim.in_first_phase().epochs, optim.lr) == (4e-5, 4, 1e-4)
+    optim = Optimisation(epochs=8, lr=1e-4, first_phase_lr=0.4, first_phase=0.5)
+    first = optim.in_first_phase()
+    assert (first.lr, first.epochs, optim.lr) == (pytest.approx(4e-5), 4, 1e-4)
+    assert first.in_first_phase() == first
 
 
 @pytest.mark.parametrize("epochs", [0, 7])
